@@ -1,0 +1,120 @@
+"""The data folder and its SQLite file: opening, migrating, transactions. Does not know any table's meaning.
+
+One `Store` a process; it is safe from several threads (each gets its own connection) and several processes
+(WAL, immediate write transactions, a busy timeout).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlite_utils
+
+from errors import StorageError
+from storage.chats import Chats
+from storage.items import Items
+from storage.labels import Labels
+from storage.migrations import migrations
+from storage.projects import Projects
+from storage.prompts import Prompts
+from storage.responses import Responses
+from storage.runs import Runs
+
+DATABASE_NAME = "studio.db"
+BUSY_TIMEOUT_SECONDS = 30.0
+
+
+class Store:
+    """Everything that is kept in one data folder.
+
+    folder: the data folder, made when missing. Attributes are the aggregates: `projects`, `prompts`,
+    `responses`, `items`, `labels`, `runs`, `chats`.
+    Raises StorageError when the folder cannot be written, or the database is newer than the program.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder).expanduser().resolve()
+        self._local = threading.local()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._migrate()
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise StorageError(
+                f"The data folder {self.folder} cannot be used: {error}. Choose another with --data."
+            ) from error
+        self.projects = Projects(self)
+        self.prompts = Prompts(self)
+        self.responses = Responses(self)
+        self.items = Items(self)
+        self.labels = Labels(self)
+        self.runs = Runs(self)
+        self.chats = Chats(self)
+
+    @property
+    def db(self) -> sqlite_utils.Database:
+        """This thread's connection; opened at its first use."""
+        if not hasattr(self._local, "db"):
+            connection = sqlite3.connect(
+                self.folder / DATABASE_NAME, timeout=BUSY_TIMEOUT_SECONDS, check_same_thread=False
+            )
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            self._local.db = sqlite_utils.Database(connection)
+        return self._local.db
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite_utils.Database]:
+        """Write all of a block or nothing of it. Blocks nest: only the outermost commits.
+
+        It takes the write lock at once: a transaction that began by reading could not wait for it later.
+        Raises StorageError when the disk is full, the file is read-only, or the lock was not free in time.
+        """
+        db = self.db
+        if db.conn.in_transaction:
+            with db.atomic():
+                yield db
+            return
+        try:
+            db.conn.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.rollback()
+                raise
+            db.conn.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            db.rollback()
+            raise self._explained(error) from error
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        if hasattr(self._local, "db"):
+            self._local.db.close()
+            del self._local.db
+
+    def _migrate(self) -> None:
+        known = {migration.name for migration in migrations._migrations}
+        applied = {migration.name for migration in migrations.applied(self.db)}
+        if unknown := applied - known:
+            raise StorageError(
+                f"{self.folder / DATABASE_NAME} was written by a newer version of this program"
+                f" ({', '.join(sorted(unknown))}). Update the program, or choose another folder with --data."
+            )
+        if applied != known:
+            with self.transaction() as db:  # a second process waits here, then finds nothing pending
+                migrations.apply(db)
+
+    def _explained(self, error: sqlite3.OperationalError) -> StorageError | sqlite3.OperationalError:
+        text = str(error)
+        if "full" in text or "disk I/O" in text:
+            return StorageError(f"Nothing was stored: the disk of {self.folder} is full ({text}). Free some space and try again.")
+        if "readonly" in text or "read-only" in text:
+            return StorageError(f"Nothing was stored: {self.folder / DATABASE_NAME} is read-only. Check its permissions.")
+        if "locked" in text or "busy" in text:
+            return StorageError(f"Nothing was stored: another process kept the database for {BUSY_TIMEOUT_SECONDS:.0f} s. Try again.")
+        return error

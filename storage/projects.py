@@ -1,0 +1,49 @@
+"""Projects. Does not know what is in them, but for the counts that a list shows."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from errors import NotFoundError
+from storage.records import Project, from_row
+
+if TYPE_CHECKING:
+    from storage.database import Store
+
+
+class Projects:
+    """The projects of a store, by name."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def list(self) -> list[Project]:
+        """Return all projects, oldest first."""
+        return [from_row(Project, row) for row in self.store.db.query("SELECT * FROM projects ORDER BY id")]
+
+    def get(self, name: str) -> Project:
+        """Return the project of that name. Raises NotFoundError, naming those there are."""
+        for row in self.store.db.query("SELECT * FROM projects WHERE name = ?", [name]):
+            return from_row(Project, row)
+        names = ", ".join(repr(project.name) for project in self.list()) or "none yet"
+        raise NotFoundError(f"There is no project {name!r}. Projects here: {names}.")
+
+    def by_id(self, project_id: int) -> Project:
+        """Return the project with that id. Raises NotFoundError."""
+        for row in self.store.db.query("SELECT * FROM projects WHERE id = ?", [project_id]):
+            return from_row(Project, row)
+        raise NotFoundError(f"There is no project number {project_id}. Reload the page.")
+
+    def ensure(self, name: str, guidelines: str = "", is_example: bool = False) -> Project:
+        """Return the project of that name, made now when there is none. Raises NotFoundError for an empty name."""
+        name = name.strip()
+        if not name:
+            raise NotFoundError("A project needs a name.")
+        with self.store.transaction() as db:
+            db.execute(
+                "INSERT INTO projects (name, guidelines, is_example, created_at) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (name) DO NOTHING",
+                [name, guidelines, is_example, time.time()],
+            )
+        return self.get(name)

@@ -1,0 +1,199 @@
+"""The rows of the database as frozen dataclasses. Does not know how they are stored or queried.
+
+Times are seconds since 1970 (UTC). A conversation is a list of `{"role", "content"}` messages.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+Message = dict[str, str]
+
+# What a person can say of an item. "chosen" names the preferred response of a pair in `chosen_response_id`.
+PAIR_VERDICTS = ("chosen", "tie", "both_bad")
+SINGLE_VERDICTS = ("good", "bad")
+# Rows that are not preferences: "skip" sets an item aside, "undo" takes the row `replaces_id` back.
+SKIP, UNDO = "skip", "undo"
+
+ACTIVE_STATES = ("queued", "running")
+ENDED_STATES = ("finished", "failed", "cancelled")
+
+
+def _json() -> Any:
+    """A field that is stored as JSON text."""
+    return field(metadata={"json": True})
+
+
+@dataclass(frozen=True)
+class Project:
+    """A set of prompts, responses and labels that belong together."""
+
+    id: int
+    name: str
+    guidelines: str
+    is_example: bool
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation that asks for a response; its last message is the user's."""
+
+    id: int
+    project_id: int
+    messages: list[Message] = _json()
+    source: str
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Response:
+    """One answer to a prompt, and where it came from.
+
+    model, run_id, settings: the base model's name, the run whose adapter was used (None for the base) and the
+    sampling settings; all None when a person or a file is the author. author: who wrote it, None for a model.
+    """
+
+    id: int
+    prompt_id: int
+    text: str
+    model: str | None
+    run_id: int | None
+    settings: dict[str, Any] | None = _json()
+    author: str | None
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something to label: one prompt with one response ("single") or two ("pair")."""
+
+    id: int
+    project_id: int
+    prompt_id: int
+    kind: str
+    wanted_labels: int
+    label_count: int
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Card:
+    """An item with all that is needed to show it. `responses` are in stored order, not in the order shown."""
+
+    item: Item
+    prompt: Prompt
+    responses: tuple[Response, ...]
+
+
+@dataclass(frozen=True)
+class Label:
+    """One row of the append-only history of labels.
+
+    client_id: unique id made where the key was pressed; storing the same one twice changes nothing.
+    verdict: one of PAIR_VERDICTS, SINGLE_VERDICTS, SKIP or UNDO.
+    chosen_response_id: the preferred response, for verdict "chosen" only.
+    shown_response_ids: the responses as shown, left to right.
+    active_seconds: time the card was on a visible screen.
+    replaces_id: the earlier row of the same annotator and item that this one changes or takes back.
+    source: "person", "import" or "chat".
+    """
+
+    id: int
+    client_id: str
+    item_id: int
+    annotator: str
+    verdict: str
+    chosen_response_id: int | None
+    shown_response_ids: list[int] = _json()
+    active_seconds: float | None
+    replaces_id: int | None
+    source: str
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run. `adapter` is a folder relative to the data folder, set when the run has finished.
+
+    model: the base model's name as the user gave it; config: the whole training config; state: one of
+    ACTIVE_STATES or ENDED_STATES; message: why it ended as it did, for people; summary: the last metrics.
+    """
+
+    id: int
+    project_id: int
+    method: str
+    model: str
+    config: dict[str, Any] = _json()
+    state: str
+    message: str
+    pid: int | None
+    step: int
+    total_steps: int
+    cancel_requested: bool
+    adapter: str | None
+    summary: dict[str, Any] = _json()
+    created_at: float
+    started_at: float | None
+    heartbeat_at: float | None
+    ended_at: float | None
+
+    @property
+    def is_active(self) -> bool:
+        """True while the run is queued or running."""
+        return self.state in ACTIVE_STATES
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """The metrics of one optimiser step."""
+
+    run_id: int
+    step: int
+    values: dict[str, float] = _json()
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A conversation with one or two models side by side; `models` are their names, left to right."""
+
+    id: int
+    project_id: int | None
+    models: list[str] = _json()
+    settings: dict[str, Any] = _json()
+    created_at: float
+
+
+@dataclass(frozen=True)
+class ChatMessage:
+    """One message of a chat. side: 0 or 1 for an answer, None for what was said to both models."""
+
+    id: int
+    chat_id: int
+    side: int | None
+    role: str
+    content: str
+    model: str | None
+    settings: dict[str, Any] | None = _json()
+    finish_reason: str | None
+    created_at: float
+
+
+Record = TypeVar("Record")
+
+
+def from_row(record: type[Record], row: Mapping[str, Any]) -> Record:
+    """Build a record from a database row whose columns have the record's field names."""
+    values = {}
+    for spec in fields(record):  # type: ignore[arg-type]
+        value = row[spec.name]
+        if spec.metadata.get("json") and value is not None:
+            value = json.loads(value)
+        elif spec.type == "bool":
+            value = bool(value)
+        values[spec.name] = value
+    return record(**values)

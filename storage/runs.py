@@ -1,0 +1,137 @@
+"""Training runs, the labels they used and their metrics. Does not know how a run trains.
+
+At most one run of a data folder is active at a time; the schema holds that.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from errors import NotFoundError, TrainingError
+from storage.records import ACTIVE_STATES, ENDED_STATES, MetricRow, Run, from_row
+
+if TYPE_CHECKING:
+    from storage.database import Store
+
+
+class Runs:
+    """The runs of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def create(
+        self, project_id: int, method: str, model: str, config: dict[str, Any], label_ids: Iterable[int]
+    ) -> Run:
+        """Store a queued run with the snapshot of labels it will use. Raises TrainingError while one is active."""
+        with self.store.transaction() as db:
+            try:
+                cursor = db.execute(
+                    "INSERT INTO runs (project_id, method, model, config, state, created_at)"
+                    " VALUES (?, ?, ?, ?, 'queued', ?) RETURNING id",
+                    [project_id, method, model, json.dumps(config), time.time()],
+                )
+                run_id = cursor.fetchone()[0]
+            except sqlite3.IntegrityError as error:
+                active = self.active()
+                name = f"Run {active.id}" if active else "Another run"
+                raise TrainingError(f"{name} is still training. Wait for it, or cancel it first.") from error
+            db.conn.executemany(
+                "INSERT INTO run_labels (run_id, label_id) VALUES (?, ?)", [(run_id, label_id) for label_id in label_ids]
+            )
+        return self.get(run_id)
+
+    def get(self, run_id: int) -> Run:
+        """Return one run. Raises NotFoundError."""
+        for row in self.store.db.query("SELECT * FROM runs WHERE id = ?", [run_id]):
+            return from_row(Run, row)
+        raise NotFoundError(f"There is no run number {run_id}. `python app.py runs` lists them.")
+
+    def list(self, project_id: int | None = None) -> list[Run]:
+        """Return the runs of a project, or all, newest first."""
+        rows = self.store.db.query(
+            "SELECT * FROM runs WHERE ? IS NULL OR project_id = ? ORDER BY id DESC", [project_id, project_id]
+        )
+        return [from_row(Run, row) for row in rows]
+
+    def active(self) -> Run | None:
+        """Return the run that is queued or running, if any."""
+        rows = self.store.db.query("SELECT * FROM runs WHERE state IN (?, ?)", ACTIVE_STATES)
+        return next((from_row(Run, row) for row in rows), None)
+
+    def adapter_folder(self, run_id: int) -> Path:
+        """Return the folder that a run's adapter is kept in (it exists only once the run has finished)."""
+        return self.folder(run_id) / "adapter"
+
+    def folder(self, run_id: int) -> Path:
+        """Return the folder of a run's files: its log, config and adapter."""
+        return self.store.folder / "runs" / f"run-{run_id}"
+
+    def start(self, run_id: int, pid: int, total_steps: int) -> None:
+        """Mark a queued run as running in the process `pid`."""
+        now = time.time()
+        self._update(
+            run_id,
+            "state = 'running', pid = ?, total_steps = ?, started_at = coalesce(started_at, ?), heartbeat_at = ?",
+            [pid, total_steps, now, now],
+        )
+
+    def heartbeat(self, run_id: int, pid: int) -> bool:
+        """Say that the run's process is alive; return True when somebody asked it to cancel."""
+        self._update(run_id, "heartbeat_at = ?, pid = ?", [time.time(), pid])
+        return self.get(run_id).cancel_requested
+
+    def add_metrics(self, run_id: int, step: int, values: dict[str, float]) -> bool:
+        """Store the metrics of one step, which is a heartbeat too; return True when asked to cancel."""
+        now = time.time()
+        with self.store.transaction() as db:
+            db.execute(
+                'INSERT OR REPLACE INTO metrics (run_id, step, "values", created_at) VALUES (?, ?, ?, ?)',
+                [run_id, step, json.dumps(values), now],
+            )
+            self._update(run_id, "step = ?, heartbeat_at = ?, summary = ?", [step, now, json.dumps(values)])
+        return self.get(run_id).cancel_requested
+
+    def metrics(self, run_id: int, after_step: int = -1) -> list[MetricRow]:
+        """Return the metrics of the steps after `after_step`, in order."""
+        rows = self.store.db.query(
+            "SELECT * FROM metrics WHERE run_id = ? AND step > ? ORDER BY step", [run_id, after_step]
+        )
+        return [from_row(MetricRow, row) for row in rows]
+
+    def request_cancel(self, run_id: int) -> None:
+        """Ask an active run to stop after its current step."""
+        self._update(run_id, "cancel_requested = 1", [])
+
+    def end(
+        self, run_id: int, state: str, message: str = "", summary: dict[str, Any] | None = None, adapter: str | None = None
+    ) -> bool:
+        """Mark an active run as ended; return False when it had ended before.
+
+        state: one of ENDED_STATES. summary: the final metrics. adapter: its folder relative to the data folder.
+        """
+        assert state in ENDED_STATES
+        changed = self._update(
+            run_id,
+            "state = ?, message = ?, summary = coalesce(?, summary), adapter = ?, ended_at = ?",
+            [state, message, None if summary is None else json.dumps(summary), adapter, time.time()],
+        )
+        return changed == 1
+
+    def label_ids(self, run_id: int) -> list[int]:
+        """Return the ids of the labels in a run's snapshot."""
+        rows = self.store.db.execute("SELECT label_id FROM run_labels WHERE run_id = ? ORDER BY label_id", [run_id])
+        return [row[0] for row in rows.fetchall()]
+
+    def _update(self, run_id: int, assignments: str, values: list[Any]) -> int:
+        """Change a run that is active; one that has ended stays as it is."""
+        with self.store.transaction() as db:
+            cursor = db.execute(
+                f"UPDATE runs SET {assignments} WHERE id = ? AND state IN (?, ?)", [*values, run_id, *ACTIVE_STATES]
+            )
+            return cursor.rowcount
