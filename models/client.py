@@ -1,0 +1,104 @@
+"""What the web process uses of the models: endpoints, and this machine's worker processes.
+
+Importing it never imports torch. It does not know how text is generated, nor where models come from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from errors import AppError
+from models.catalog import resolve
+from models.endpoint import Endpoint
+from models.process import WorkerProcess
+from models.wire import Completion, Delta, Message, Sampling
+
+__all__ = ["Completion", "Delta", "Endpoint", "Message", "Sampling", "Workers"]
+
+
+@dataclass
+class _Slot:
+    """The place of one base model. `starting` is held by the one thread that starts its process."""
+
+    starting: threading.Lock = field(default_factory=threading.Lock)
+    process: WorkerProcess | None = None
+    error: str = ""
+
+
+class Workers:
+    """This machine's worker processes, one per base model, started on demand. Safe to use from several threads."""
+
+    def __init__(self, runs_folder: Path, device: str = "auto", ready_timeout_seconds: float = 1800.0) -> None:
+        """Start nothing yet.
+
+        runs_folder: where run 3's adapter is `run-3/adapter`. device: "auto", "cpu", "cuda" or "mps".
+        ready_timeout_seconds: the longest a model may take to load, its download from a hub included.
+        """
+        self._runs_folder = Path(runs_folder).resolve()
+        self._logs_folder = self._runs_folder.parent / "logs"
+        self._device = device
+        self._ready_timeout_seconds = ready_timeout_seconds
+        self._lock = threading.Lock()
+        self._slots: dict[str, _Slot] = {}
+
+    def endpoint(self, model: str) -> Endpoint:
+        """Return where the base model is served, as `base`, and its adapters, as `run-<id>`.
+
+        Starts the worker when there is none, or when it has died, and waits until the model is loaded. Ask again
+        before every request: the address changes when a worker is started anew.
+        model: as the user named it: "demo", a folder or a hub name.
+        Raises ModelError when the model cannot be loaded, WorkerError when the worker died, with the end of its log.
+        """
+        slot = self._slot(resolve(model))
+        with slot.starting:
+            process = slot.process
+            try:
+                if process is None or not process.alive:
+                    slot.error = self.last_error(model)  # the new process writes its log anew
+                    process = slot.process = WorkerProcess(model, self._arguments(model), self._log(model))
+                process.wait(self._ready_timeout_seconds)
+            except AppError as error:
+                slot.error = str(error)
+                raise
+            return process.endpoint
+
+    def state(self, model: str) -> str:
+        """Return "off", "loading", "ready" or "died" without waiting. Raises ModelError for an unknown model."""
+        process = self._slot(resolve(model)).process
+        if process is None or process.stopped:
+            return "off"
+        if not process.alive:
+            return "died"
+        return "ready" if process.ready else "loading"
+
+    def last_error(self, model: str) -> str:
+        """Return why the model's worker died or did not start, or "" when it never did."""
+        slot = self._slot(resolve(model))
+        process = slot.process
+        if process is not None and not process.alive and not process.stopped:
+            return str(process.failure())
+        return slot.error
+
+    def stop(self, model: str | None = None) -> None:
+        """End one worker, or all of them, and free their memory. Threads that wait for one get a WorkerError."""
+        with self._lock:
+            slots = list(self._slots.values()) if model is None else [self._slots.get(resolve(model))]
+        for slot in slots:
+            if slot is not None and slot.process is not None:
+                slot.process.stop()
+
+    def _slot(self, resolved: str) -> _Slot:
+        with self._lock:
+            return self._slots.setdefault(resolved, _Slot())
+
+    def _arguments(self, model: str) -> list[str]:
+        return ["--model", resolve(model), "--adapters", str(self._runs_folder), "--device", self._device]
+
+    def _log(self, model: str) -> Path:
+        readable = re.sub(r"[^A-Za-z0-9.]+", "-", model.strip())[-40:].strip("-.")
+        digest = hashlib.sha256(resolve(model).encode()).hexdigest()[:8]
+        return self._logs_folder / f"worker-{readable}-{digest}.log"

@@ -1,0 +1,174 @@
+"""Talking to any server of the OpenAI chat-completions protocol: our worker, a vLLM, an Ollama.
+
+Owns the requests and the meaning of their answers. Does not know torch, nor which server is at the other end.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+
+from errors import WorkerError
+from models.wire import Completion, Delta, Message, Sampling, completions, deltas, refusal, request_body, strange
+
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_STOP_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The address and key of a server; safe to use from several threads at once.
+
+    base_url: the part before `/chat/completions`, usually ending in `/v1`.
+    timeout_seconds: how long the server may be silent before the request is given up.
+    """
+
+    base_url: str
+    api_key: str
+    timeout_seconds: float = 300.0
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.base_url!r})"
+
+    def stream(
+        self, model: str, messages: list[Message], sampling: Sampling, stop: threading.Event | None = None
+    ) -> Iterator[Delta]:
+        """Yield the answer as it is written. Closing the iterator or setting `stop` cancels it at the server.
+
+        After `stop` the iterator just ends, within a tenth of a second. Raises WorkerError when the server refuses,
+        is silent for too long, breaks off or answers with something else.
+        """
+        inbox: queue.SimpleQueue[Delta | Exception | None] = queue.SimpleQueue()
+        request = _Exchange(self, request_body(model, messages, sampling, stream=True))
+        threading.Thread(target=request.run, args=[inbox.put], name="answer-reader", daemon=True).start()
+        try:
+            while stop is None or not stop.is_set():
+                try:
+                    item = inbox.get(timeout=None if stop is None else _STOP_POLL_SECONDS)
+                except queue.Empty:
+                    continue
+                if item is None:
+                    return
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            request.abort()
+
+    def complete(self, model: str, messages: list[Message], sampling: Sampling, n: int = 1) -> list[Completion]:
+        """Return `n` whole answers to one prompt, each drawn with a seed of its own.
+
+        A server that does not know `n` is asked again until there are enough. Raises WorkerError as `stream` does.
+        """
+        answers: list[Completion] = []
+        seed = random.getrandbits(31) if sampling.seed is None else sampling.seed
+        while len(answers) < n:
+            body = request_body(model, messages, replace(sampling, seed=seed + len(answers)), stream=False)
+            body["n"] = n - len(answers)
+            answers += completions(self._request("POST", "/chat/completions", body), self.base_url)
+        return answers[:n]
+
+    def models(self) -> list[str]:
+        """Return the names of the models the server offers. Raises WorkerError as `stream` does."""
+        answer = self._request("GET", "/models", None)
+        try:
+            return [entry["id"] for entry in answer["data"]]
+        except (KeyError, TypeError) as error:
+            raise strange(self.base_url) from error
+
+    def client(self) -> httpx.Client:
+        """Open a connection. A proxy from the environment is used for other machines, never for this one."""
+        remote = httpx.URL(self.base_url).host not in _LOOPBACK
+        timeout = httpx.Timeout(self.timeout_seconds, connect=10.0)
+        headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return httpx.Client(timeout=timeout, headers=headers, trust_env=remote)
+
+    def url(self, path: str) -> str:
+        """Return the whole address of a path of the protocol."""
+        return self.base_url.rstrip("/") + path
+
+    def _request(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+        try:
+            with self.client() as client:
+                response = client.request(method, self.url(path), json=body)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self.unreachable(error) from error
+        if response.status_code != 200:
+            raise refusal(self.base_url, response.status_code, response.content)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise strange(self.base_url) from error
+
+    def unreachable(self, error: Exception) -> WorkerError:
+        """Turn a failure of the connection into a sentence."""
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return WorkerError(f"Nothing answers at {self.base_url} ({error}). Is the server running there?")
+        if isinstance(error, httpx.TimeoutException):
+            seconds = f"{self.timeout_seconds:g}"
+            return WorkerError(f"{self.base_url} said nothing for {seconds} seconds. Try again, or ask for less.")
+        if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+            return WorkerError(f"{self.base_url} is not an address. It should look like http://127.0.0.1:8000/v1.")
+        return WorkerError(f"The connection to {self.base_url} broke off ({error}). Try again.")
+
+
+class _Exchange:
+    """One streamed request, read in a thread of its own so that it can be left at any moment."""
+
+    def __init__(self, endpoint: Endpoint, body: dict[str, Any]) -> None:
+        self._endpoint = endpoint
+        self._body = body
+        self._lock = threading.Lock()
+        self._aborted = False
+        self._response: httpx.Response | None = None
+
+    def run(self, put: Callable[[Any], None]) -> None:
+        """Put every `Delta`, then None, or the error that ended it."""
+        endpoint = self._endpoint
+        try:
+            with (
+                endpoint.client() as client,
+                client.stream("POST", endpoint.url("/chat/completions"), json=self._body) as response,
+            ):
+                with self._lock:
+                    self._response = response
+                    if self._aborted:
+                        return
+                if response.status_code != 200:
+                    put(refusal(endpoint.base_url, response.status_code, response.read()))
+                    return
+                for delta in deltas(response.iter_bytes(), endpoint.base_url):
+                    put(delta)
+            put(None)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            put(endpoint.unreachable(error))
+        except Exception as error:  # the reading side raises it again
+            put(error)
+        finally:
+            with self._lock:
+                self._response = None
+
+    def abort(self) -> None:
+        """Break the connection, which wakes the reading thread and tells the server to stop. Twice is no harm."""
+        with self._lock:
+            self._aborted = True
+            if self._response is not None:
+                _shut_down(self._response)
+
+
+def _shut_down(response: httpx.Response) -> None:
+    """Shut the socket down both ways: closing it would not wake a thread that is reading from it."""
+    stream = response.extensions.get("network_stream")
+    connection = stream.get_extra_info("socket") if stream is not None else None
+    if connection is not None:
+        try:
+            connection.shutdown(2)
+        except OSError:  # already closed by the other side
+            pass
+

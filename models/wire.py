@@ -1,0 +1,162 @@
+"""The OpenAI chat-completions protocol as a client sees it: request bodies, answers, streams and refusals.
+
+Owns the meaning of the bytes. Does not know how they travel.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from errors import WorkerError
+
+Message = dict[str, str]
+
+_FINISH_REASONS = {"stop": "stop", "length": "length", "max_tokens": "length"}
+_QUOTED_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    temperature: 0 is greedy; higher is more varied. top_p: share of probability kept, in (0, 1]. top_k: number of
+    tokens kept, 0 for all. max_tokens: the longest answer. seed: the same seed gives the same answer; None draws
+    a new one each time.
+    """
+
+    temperature: float = 0.8
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 256
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of an answer; the last one carries why it ended: "stop" or "length"."""
+
+    text: str
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer, why it ended ("stop" or "length") and how many tokens it has."""
+
+    text: str
+    finish_reason: str
+    completion_tokens: int
+
+
+def request_body(model: str, messages: list[Message], sampling: Sampling, *, stream: bool) -> dict[str, Any]:
+    """Return the JSON body that asks for one answer."""
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": messages,
+        "stream": stream,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+    }
+    if sampling.top_k > 0:  # not part of OpenAI's own protocol, so sent only when asked for
+        body["top_k"] = sampling.top_k
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
+    return body
+
+
+def strange(where: str) -> WorkerError:
+    """Return the error for a server that answers in another protocol."""
+    return WorkerError(
+        f"{where} did not answer in the OpenAI chat protocol. Does the address end in the right path (often /v1)?"
+    )
+
+
+def completions(answer: Any, where: str) -> list[Completion]:
+    """Read a whole answer. Raises WorkerError when it is something else, or holds no choice at all."""
+    try:
+        choices = answer["choices"]
+        total = (answer.get("usage") or {}).get("completion_tokens", 0)
+        found = [
+            Completion(
+                text=choice["message"].get("content") or "",
+                finish_reason=_FINISH_REASONS.get(choice.get("finish_reason"), "stop"),
+                # Our worker counts each choice; others give only the sum over all of them.
+                completion_tokens=int(choice.get("completion_tokens", total // max(1, len(choices)))),
+            )
+            for choice in choices
+        ]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise strange(where) from error
+    if not found:
+        raise WorkerError(f"{where} returned no answer at all. Try again, or look at the server's log.")
+    return found
+
+
+def deltas(chunks: Iterable[bytes], where: str) -> Iterator[Delta]:
+    """Read a streamed answer. Raises WorkerError when it breaks off, reports an error or is something else."""
+    finished = False
+    for data in events(chunks):
+        if data == "[DONE]":
+            finished = True
+            break
+        try:
+            chunk = json.loads(data)
+            if "error" in chunk:
+                raise WorkerError(f"{where} failed while answering: {_message_of(chunk) or data[:_QUOTED_CHARACTERS]}")
+            for choice in chunk["choices"]:
+                text = (choice.get("delta") or {}).get("content") or ""
+                reason = choice.get("finish_reason")
+                finished = finished or reason is not None
+                if text or reason:
+                    yield Delta(text, _FINISH_REASONS.get(reason, "stop") if reason else None)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise strange(where) from error
+    if not finished:
+        raise WorkerError(f"{where} broke off in the middle of an answer. Try again; its log may say why.")
+
+
+def events(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Yield the data of each server-sent event.
+
+    Lines are split at line feeds only: `str.splitlines` would also split at characters that JSON may hold.
+    """
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                yield line[5:].strip().decode("utf-8", "replace")
+    if rest.startswith(b"data:"):
+        yield rest[5:].strip().decode("utf-8", "replace")
+
+
+def refusal(where: str, status: int, content: bytes) -> WorkerError:
+    """Turn an HTTP status other than 200 and its body into a sentence that says what to do."""
+    try:
+        said = _message_of(json.loads(content))
+    except ValueError:
+        said = ""
+    reason = f": {said}" if said else "."
+    if status in (401, 403):
+        return WorkerError(f"{where} refused the key ({status}){reason} Check the API key.")
+    if status == 404:
+        return WorkerError(f"{where} has no such model or path (404){reason} Check the model's name and the address.")
+    if status == 429:
+        return WorkerError(f"{where} has too much to do (429){reason} Wait a little and try again.")
+    if status >= 500:
+        return WorkerError(f"{where} failed ({status}){reason} Try again; its log says more.")
+    return WorkerError(f"{where} refused the request ({status}){reason}")
+
+
+def _message_of(body: Any) -> str:
+    """Find the sentence in an error object; servers differ in how deep they put it."""
+    for key in ("error", "detail", "message"):
+        if isinstance(body, dict) and key in body:
+            body = body[key]
+    if isinstance(body, dict):
+        return _message_of(body) if {"error", "detail", "message"} & body.keys() else ""
+    return str(body)[:_QUOTED_CHARACTERS] if isinstance(body, str) else ""
