@@ -1,0 +1,177 @@
+"""The entry point: the page (a list of tabs on one server) and the command line. Holds no logic of its own.
+
+    python app.py [serve] [--host 127.0.0.1] [--port 7860] [--data DIR]
+    python app.py COMMAND --help
+
+Gradio is imported inside the functions that need it, so that `train` also runs where it is not installed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from commands import cli, data_option, device_option, report_errors
+from errors import AppError
+from models.client import Workers
+from settings import Settings
+from storage import Store
+
+if TYPE_CHECKING:
+    import gradio as gr
+    from fastapi import FastAPI
+
+# What the page may load and run. Gradio needs inline scripts; nothing may come from, or go to, another host:
+# a response that embeds a remote image would otherwise tell that host who is labelling.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
+)
+BROWSER_KEY = "preference-studio"  # where the browser keeps the project and the name chosen last
+DEFAULT_ANNOTATOR = "me"
+
+
+def build_page(store: Store, workers: Workers) -> gr.Blocks:
+    """Build the page: a header that chooses the project and the annotator, and the four tabs."""
+    import gradio as gr
+
+    from chat import tab as chat_tab
+    from labeling import tab as label_tab
+    from training import tab as train_tab
+    from transfer import tab as data_tab
+
+    with gr.Blocks(title="Preference Studio", analytics_enabled=False) as page:
+        remembered = gr.BrowserState(
+            {"project": None, "annotator": DEFAULT_ANNOTATOR}, storage_key=BROWSER_KEY, secret=BROWSER_KEY
+        )
+        with gr.Row(elem_id="studio-header"):
+            gr.Markdown("# Preference Studio", elem_id="studio-title")
+            project = gr.Dropdown([], label="Project", elem_id="studio-project", min_width=200)
+            annotator = gr.Textbox(
+                label="Your name", value=DEFAULT_ANNOTATOR, max_length=100, elem_id="studio-annotator", min_width=120
+            )
+        with gr.Tabs(elem_id="studio-tabs"):
+            with gr.Tab("Label", id="label") as tab:
+                label_tab.build(page, tab, store, project, annotator)
+            with gr.Tab("Train", id="train") as tab:
+                train_tab.build(page, tab, store, project, workers)
+            with gr.Tab("Chat", id="chat") as tab:
+                chat_tab.build(page, tab, store, project, workers)
+            with gr.Tab("Data", id="data") as tab:
+                data_tab.build(page, tab, store, project, workers)
+
+        def restore(kept: dict) -> tuple:
+            projects = store.projects.list()
+            ids = [each.id for each in projects]
+            chosen = kept.get("project") if kept.get("project") in ids else next(iter(ids), None)
+            return gr.Dropdown([(each.name, each.id) for each in projects], value=chosen), kept.get("annotator")
+
+        hidden = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+        page.load(restore, remembered, [project, annotator], **hidden)
+        gr.on(
+            [project.input, annotator.input],
+            lambda project, annotator: {"project": project, "annotator": annotator},
+            [project, annotator],
+            remembered,
+            **hidden,
+        )
+    page.queue(default_concurrency_limit=8, api_open=False)
+    return page
+
+
+def create_app(store: Store, workers: Workers) -> FastAPI:
+    """Build the web application: the labelling routes and the page, behind a content security policy."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
+    import gradio as gr
+    from fastapi import FastAPI
+
+    from chat import tab as chat_tab
+    from labeling import routes
+    from labeling import tab as label_tab
+    from training import tab as train_tab
+    from transfer import tab as data_tab
+
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.include_router(routes.router(store))
+    app.get("/health")(lambda: {"status": "ok"})
+
+    @app.middleware("http")
+    async def add_security_headers(request, call_next):  # noqa: ANN001, ANN202
+        response = await call_next(request)
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+    tabs = (label_tab, train_tab, chat_tab, data_tab)
+    own_css = (Path(__file__).parent / "app.css").read_text(encoding="utf-8")
+    return gr.mount_gradio_app(
+        app,
+        build_page(store, workers),
+        path="/",
+        run_history=False,
+        footer_links=[],
+        enable_monitoring=False,
+        ssr_mode=False,
+        show_error=True,
+        max_file_size="1gb",
+        app_kwargs={"openapi_url": None, "docs_url": None, "redoc_url": None},
+        theme=gr.themes.Soft(primary_hue="indigo", neutral_hue="slate"),
+        css="\n".join([own_css, *(tab.css() for tab in tabs)]),
+        head="\n".join(tab.head() for tab in tabs),
+    )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Open the listening socket; port 0 takes a free one. Raises AppError when it cannot be had."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise AppError(
+            f"Cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}. Is Preference Studio"
+            " already running there? Choose another port with --port, or --port 0 for any free one."
+        ) from error
+
+
+def serve(settings: Settings) -> None:
+    """Serve the page until interrupted; a new data folder gets the example project first."""
+    import uvicorn
+
+    from transfer import example
+
+    listener = bind(settings.host, settings.port)
+    store = Store(settings.data)
+    workers = Workers(store.folder / "runs", settings.device)
+    example.ensure_project(store)
+    app = create_app(store, workers)
+    host, port = listener.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    threading.Thread(target=example.fill, args=(store, workers), daemon=True, name="example").start()
+    click.echo(f"Preference Studio is at {address}  (data in {store.folder}; Ctrl-C stops it)")
+    if host not in ("127.0.0.1", "::1"):
+        click.echo("Everybody who can reach this address can label, train and read the data.", err=True)
+    try:
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)).run(sockets=[listener])
+    finally:
+        workers.stop()
+
+
+@cli.command("serve", default=True)
+@click.option("--host", default=Settings.host, show_default=True, help="Address to listen on.")
+@click.option("--port", default=Settings.port, show_default=True, type=int, help="Port; 0 takes a free one.")
+@data_option
+@device_option
+def serve_command(host: str, port: int, data: Path, device: str) -> None:
+    """Serve the page: label, train, chat (what happens when no command is given)."""
+    serve(Settings(data=data, host=host, port=port, device=device))
+
+
+if __name__ == "__main__":
+    report_errors(cli)
