@@ -1,0 +1,203 @@
+"""One question to two models at once: asked together, streamed side by side, stored as they were said.
+
+Owns the threads that read the answers. Does not know the page, nor how tokens are made: it reads
+OpenAI-compatible endpoints.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from chat.answering import Answer, Request, Side
+from chat.speakers import DEMO, Speaker, base_speaker, run_speaker
+from chat.transcript import Turn, history, turns
+from errors import ConfigError
+from models.client import Sampling, Workers
+from storage import Store
+
+PAUSE_SECONDS = 0.05
+TICK_SECONDS = 0.25  # how often something is yielded while nothing happens, so that a closed page is noticed
+PATIENCE_SECONDS = 2.0  # how long a stopped side is waited for
+SEED_LIMIT = 2**31
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a person asks both sides.
+
+    chat_id: the chat to go on with; None, or a chat with other speakers, begins a new one in project_id.
+    speakers: left and right. sampling: for both; its seed is drawn at random when it is None. system: the system
+    prompt, empty for none.
+    """
+
+    text: str
+    speakers: tuple[Speaker, ...]
+    sampling: Sampling = Sampling()
+    system: str = ""
+    chat_id: int | None = None
+    project_id: int | None = None
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Where both answers to one question stand at one moment; answers are left to right, past is what was said before."""
+
+    chat_id: int
+    past: list[Turn]
+    question: str
+    answers: tuple[Answer, ...]
+
+    @property
+    def is_done(self) -> bool:
+        """True when no answer will grow any more."""
+        return all(answer.is_done for answer in self.answers)
+
+
+class Streams:
+    """The answers being written now, one question a page. Lets a stop button reach the right ones."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stops: dict[str, threading.Event] = {}
+
+    def begin(self, page: str) -> threading.Event:
+        """Return the event that will stop this page's answers. Raises ConfigError while some are being written."""
+        with self._lock:
+            if page in self._stops:
+                raise ConfigError("The models are still answering. Wait for them, or press stop first.")
+            return self._stops.setdefault(page, threading.Event())
+
+    def end(self, page: str, stop: threading.Event) -> None:
+        """Stop and forget the answers that `begin` gave `stop` for."""
+        stop.set()
+        with self._lock:
+            if self._stops.get(page) is stop:
+                del self._stops[page]
+
+    def stop(self, page: str) -> None:
+        """Stop the answers of a page, if any are being written."""
+        with self._lock:
+            if page in self._stops:
+                self._stops[page].set()
+
+    def is_busy(self, page: str) -> bool:
+        """Return whether answers for this page are being written."""
+        with self._lock:
+            return page in self._stops
+
+
+def ask(store: Store, workers: Workers, question: Question, stop: threading.Event) -> Iterator[SideBySide]:
+    """Ask every speaker at once and yield where their answers stand, at most 20 times a second.
+
+    stop: ends both answers when it is set; what was written so far is kept. Closing the iterator sets it.
+    A side that fails carries its error's text while the other goes on. The question, the answers, their model,
+    settings, seed and finish reason are in `store.chats` at the end; answers store themselves, so closing the
+    iterator never waits for the database. Raises ConfigError for an empty question, StorageError when nothing
+    could be stored.
+    """
+    text = question.text.strip()
+    if not text:
+        raise ConfigError("Write a message first.")
+    chat_id = _chat_for(store, question)
+    past = turns(store, chat_id, len(question.speakers))
+    question_id = store.chats.add_message(chat_id, "user", text)
+    changed = threading.Event()
+    sides = []
+    for number, (speaker, sampling) in enumerate(zip(question.speakers, _seeded(question), strict=True)):
+        messages = [{"role": "system", "content": question.system.strip()}] if question.system.strip() else []
+        messages += [*history(past, number), {"role": "user", "content": text}]
+        settings = {"question_id": question_id, "system": question.system.strip(), **asdict(sampling)}
+        request = Request(speaker, messages, sampling, chat_id, number, settings)
+        sides.append(Side(store, workers, request, stop, changed))
+    try:
+        for side in sides:
+            side.start()
+        yield from _snapshots(SideBySide(chat_id, past, text, ()), sides, stop, changed)
+    finally:
+        stop.set()
+
+
+def compare_once(
+    store: Store, workers: Workers, model: str | None, run_id: int | None, prompt: str, sampling: Sampling
+) -> dict[str, str | None]:
+    """Return {"base": text, "tuned": text} for one prompt, asked together; "tuned" is None without a run.
+
+    model: the base model; None takes the run's, or the demo. Nothing is stored as a chat.
+    Raises NotFoundError for an unknown run; ConfigError for an empty prompt, a run that has not finished, or one
+    of another base model; ModelError and WorkerError when the model cannot answer.
+    """
+    if not prompt.strip():
+        raise ConfigError("The prompt is empty.")
+    chosen: list[Speaker] = [base_speaker(model or DEMO)]
+    if run_id is not None:
+        run = store.runs.get(run_id)
+        if run.state != "finished":
+            raise ConfigError(f"Run {run_id} cannot answer: it is {run.state}. `runs` lists the finished ones.")
+        if model is not None and model != run.model:
+            raise ConfigError(f"Run {run_id} was trained from {run.model!r}, not {model!r}. Choose that model, or none.")
+        chosen = [base_speaker(run.model), run_speaker(run)]
+    seeded = _seeded(Question(prompt, tuple(chosen), sampling))
+    messages = [{"role": "user", "content": prompt}]
+    stop, changed = threading.Event(), threading.Event()
+    sides = [
+        Side(store, workers, Request(speaker, messages, used), stop, changed)
+        for speaker, used in zip(chosen, seeded, strict=True)
+    ]
+    try:
+        for side in sides:
+            side.start()
+        texts = [side.result() for side in sides]
+    finally:
+        stop.set()
+    return {"base": texts[0], "tuned": texts[1] if run_id is not None else None}
+
+
+def _chat_for(store: Store, question: Question) -> int:
+    """Return the chat a question belongs to, begun now where there is none with its speakers."""
+    keys = [speaker.key for speaker in question.speakers]
+    if question.chat_id is not None and store.chats.get(question.chat_id).models == keys:
+        return question.chat_id
+    settings: dict[str, Any] = {"system": question.system.strip(), **asdict(question.sampling)}
+    return store.chats.create(keys, settings, question.project_id).id
+
+
+def _seeded(question: Question) -> list[Sampling]:
+    """Return each side's sampling with the seed that is used, the same for all.
+
+    Where the same speaker is on both sides, the sides take seeds that follow each other: else they would say
+    the same.
+    """
+    values = asdict(question.sampling)
+    first = random.randrange(SEED_LIMIT) if values["seed"] is None else values["seed"]
+    seen: dict[str, int] = {}
+    seeded = []
+    for speaker in question.speakers:
+        values["seed"] = (first + seen.get(speaker.key, 0)) % SEED_LIMIT
+        seen[speaker.key] = seen.get(speaker.key, 0) + 1
+        seeded.append(Sampling(**values))
+    return seeded
+
+
+def _snapshots(
+    empty: SideBySide, sides: list[Side], stop: threading.Event, changed: threading.Event
+) -> Iterator[SideBySide]:
+    """Yield the state of all sides until they are done, or `PATIENCE_SECONDS` after a stop."""
+    give_up_at = None
+    while True:
+        changed.clear()
+        snapshot = replace(empty, answers=tuple(side.snapshot() for side in sides))
+        if stop.is_set() and not snapshot.is_done:
+            give_up_at = give_up_at or time.monotonic() + PATIENCE_SECONDS
+            if time.monotonic() > give_up_at:  # a side that is still loading its model hears of it later
+                yield replace(snapshot, answers=tuple(answer.stopped() for answer in snapshot.answers))
+                return
+        yield snapshot
+        if snapshot.is_done:
+            return
+        changed.wait(TICK_SECONDS)
+        time.sleep(PAUSE_SECONDS)  # at most 20 snapshots a second

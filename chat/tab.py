@@ -1,0 +1,238 @@
+"""The Chat tab: two models answer the same message side by side. Does not know how, nor where answers are kept.
+
+Every callback reads the page, calls one function of this package and returns updates. What is shown comes from
+the store, never from the page: a reloaded page finds its chat again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from chat import view
+from chat.session import Question, SideBySide, Streams, ask
+from chat.speakers import DEMO, find, speakers
+from chat.transcript import Opened, begin, fresh, reopen
+from errors import AppError, reported
+from models.client import Sampling, Workers
+from storage import Store
+
+# No single "$": "from $5 to $10" would lose its words to a formula, and an answer must be read as it was given.
+LATEX = [
+    {"left": "$$", "right": "$$", "display": True},
+    {"left": "\\[", "right": "\\]", "display": True},
+    {"left": "\\(", "right": "\\)", "display": False},
+]
+THINKING = [("<think>", "</think>")]
+PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
+BOX_READY = {"submit_btn": True, "stop_btn": False, "__type__": "update"}
+guarded = reported(gr.Warning, gr.skip)
+
+
+def build(page: gr.Blocks, tab: gr.Tab, store: Store, project: gr.Dropdown, workers: Workers) -> None:
+    """Fill the Chat tab.
+
+    page: the page it belongs to; project: the header's list of projects, whose value is a project's id or None.
+    """
+    ChatTab(store, workers).build(tab, project)
+
+
+def css() -> str:
+    """Return the tab's style sheet."""
+    return Path(__file__).with_name("chat.css").read_text(encoding="utf-8")
+
+
+def head() -> str:
+    """Return what the tab adds to the page's head: nothing."""
+    return ""
+
+
+def suggestions() -> list[list[str]]:
+    """Return questions that the demo can answer, as rows of a data set; none where the demo's prompts are missing."""
+    try:
+        from demo.prompts import SUGGESTIONS
+    except ImportError:
+        return []
+    return [[text] for text in SUGGESTIONS]
+
+
+class ChatTab:
+    """The components of one Chat tab and what they do. Holds no chat: only which pages are being answered."""
+
+    def __init__(self, store: Store, workers: Workers) -> None:
+        self.store, self.workers, self.streams = store, workers, Streams()
+
+    def build(self, tab: gr.Tab, project: gr.Dropdown) -> None:
+        """Lay the tab out and connect it."""
+        self.chat_id, self.newest_run = gr.State(None), gr.State(None)
+        with gr.Column(elem_id="chat-root"):
+            self.hint = gr.Markdown(elem_id="chat-hint")
+            with gr.Row(elem_id="chat-sides"):
+                sides = [self._side(name) for name in ("left", "right")]
+            self.lists, self.bots, self.notes = (list(parts) for parts in zip(*sides, strict=True))
+            self._composer()
+            self._settings()
+        self._connect(tab, project)
+
+    def _side(self, name: str) -> tuple[gr.Dropdown, gr.Chatbot, gr.Markdown]:
+        """Lay one side out: who answers, what was said, and a line of figures."""
+        choices = [(speaker.label, speaker.key) for speaker in speakers(self.store, None)]
+        with gr.Column(min_width=280, elem_classes="chat-side"):
+            who = gr.Dropdown(
+                choices, value=choices[0][1], label=f"{name.capitalize()} side", filterable=False,
+                interactive=True, elem_id=f"chat-{name}-model",
+            )
+            said = gr.Chatbot(
+                elem_id=f"chat-{name}", height=None, show_label=False, buttons=["copy"], layout="bubble",
+                latex_delimiters=LATEX, reasoning_tags=THINKING, allow_tags=False, sanitize_html=True,
+                placeholder="Its answers appear here.", feedback_options=None,
+            )
+            note = gr.Markdown(elem_id=f"chat-{name}-note", elem_classes="chat-note")
+        return who, said, note
+
+    def _composer(self) -> None:
+        """Lay out what is asked with: suggestions, the text, and a new chat."""
+        self.chips = gr.Dataset(
+            components=["textbox"], samples=suggestions(), label="Try one of these", elem_id="chat-suggestions",
+            visible=bool(suggestions()), samples_per_page=20,
+        )
+        with gr.Row(elem_id="chat-composer", equal_height=True):
+            self.box = gr.Textbox(
+                placeholder="Ask both…", show_label=False, container=False, lines=1, max_lines=8, submit_btn=True,
+                stop_btn=False, scale=8, elem_id="chat-box", max_length=20_000,
+            )
+            self.renew = gr.Button("New chat", scale=1, min_width=110, elem_id="chat-new")
+
+    def _settings(self) -> None:
+        """Lay the folded settings out; their defaults are those of `Sampling`."""
+        default = Sampling()
+        with gr.Accordion("Settings", open=False, elem_id="chat-settings"):
+            with gr.Row():
+                self.temperature = gr.Slider(
+                    0, 2, default.temperature, step=0.05, label="Temperature", elem_id="chat-temperature",
+                    info="0 always takes the likeliest word; higher is more varied.",
+                )
+                self.top_p = gr.Slider(
+                    0.05, 1, default.top_p, step=0.05, label="Top-p", elem_id="chat-top-p",
+                    info="Draw only from the likeliest words that share this much of the probability.",
+                )
+                self.max_tokens = gr.Slider(
+                    1, 4096, default.max_tokens, step=1, label="Longest answer", elem_id="chat-max-tokens",
+                    info="In tokens: short words or parts of words.",
+                )
+                self.seed = gr.Number(
+                    None, precision=0, minimum=0, label="Seed", elem_id="chat-seed", placeholder="a new one each time",
+                    info="The same seed gives the same answers again.",
+                )
+            self.system = gr.Textbox(
+                label="System prompt", lines=2, elem_id="chat-system", placeholder="None",
+                info="Told to both models before the conversation, from the next message on.",
+            )
+
+    def _connect(self, tab: gr.Tab, project: gr.Dropdown) -> None:
+        """Connect every event. Whatever changes the chat cancels the answers that are being written."""
+        settings = [self.temperature, self.top_p, self.max_tokens, self.seed, self.system]
+        asked = [project, self.chat_id, *self.lists, *settings]
+        answered = [self.box, self.hint, self.chat_id, *self.bots, *self.notes]
+        chains = [
+            trigger(self.send, [text, *asked], answered, concurrency_limit=32, **PRIVATE)
+            for trigger, text in ((self.box.submit, self.box), (self.chips.click, self.chips))
+        ]
+        everything = [
+            self.hint, self.chips, *self.lists, *self.bots, *self.notes, self.chat_id, self.newest_run, self.box,
+            self.temperature, self.top_p, self.max_tokens, self.system,
+        ]
+        pair = [project, *self.lists]
+        self.box.stop(self.halt, None, None, queue=False, **PRIVATE)
+        self.renew.click(self.begin, [self.chat_id, *pair], everything, cancels=chains, queue=False, **PRIVATE)
+        for each in self.lists:
+            each.input(self.choose, pair, everything, cancels=chains, queue=False, **PRIVATE)
+        project.change(self.open, project, everything, cancels=chains, queue=False, **PRIVATE)
+        tab.select(self.look, [project, self.newest_run], everything, queue=False, **PRIVATE)
+
+    def send(
+        self, text: str | list[str], project_id: int | None, chat_id: int | None, left: str, right: str,
+        temperature: float, top_p: float, max_tokens: int, seed: int | None, system: str, request: gr.Request,
+    ) -> Iterator[Any]:
+        """Ask both sides and stream what they answer."""
+        page = str(request.session_hash)
+        try:
+            sampling = Sampling(float(temperature), float(top_p), max_tokens=int(max_tokens), seed=seed)
+            pair = find(self.store, project_id, left, right)
+            words = text if isinstance(text, str) else text[0]
+            yield from self._stream(page, Question(words, pair, sampling, system, chat_id, project_id))
+        except AppError as error:
+            gr.Warning(str(error))
+            yield (BOX_READY if not self.streams.is_busy(page) else gr.skip(), *[gr.skip()] * 6)
+
+    def _stream(self, page: str, question: Question) -> Iterator[Any]:
+        stop = self.streams.begin(page)
+        first = True
+        try:
+            with closing(ask(self.store, self.workers, question, stop)) as snapshots:
+                for snapshot in snapshots:
+                    yield self._painted(snapshot, first)
+                    first = False
+        finally:  # reached too when the page is closed, or the event cancelled
+            self.streams.end(page, stop)
+
+    def _painted(self, snapshot: SideBySide, first: bool) -> tuple[Any, ...]:
+        """Return the updates for one moment. The text box is emptied once: the next message may be in it already."""
+        box = gr.Textbox(value="", submit_btn=False, stop_btn=True) if first else gr.skip()
+        if snapshot.is_done:
+            box = gr.Textbox(value="", submit_btn=True, stop_btn=False) if first else BOX_READY
+        bots = [view.live(snapshot, side) for side in range(2)]
+        notes = [view.note(answer) for answer in snapshot.answers]
+        return (box, gr.skip(), snapshot.chat_id, *bots, *notes)
+
+    def halt(self, request: gr.Request) -> None:
+        """Stop this page's answers; the stream itself then shows what is left of them."""
+        self.streams.stop(str(request.session_hash))
+
+    @guarded
+    def open(self, project_id: int | None, request: gr.Request) -> Any:
+        """Show the newest chat of a project."""
+        self.streams.stop(str(request.session_hash))
+        return self._shown(reopen(self.store, project_id))
+
+    @guarded
+    def look(self, project_id: int | None, newest_run: int | None, request: gr.Request) -> Any:
+        """Bring the lists up to date when the tab is opened; a run that has finished meanwhile is chosen at once."""
+        opened = reopen(self.store, project_id)
+        if self.streams.is_busy(str(request.session_hash)):
+            return gr.skip()
+        if opened.newest_run_id != newest_run:
+            return self._shown(opened)
+        lists = [gr.Dropdown(choices=[(speaker.label, speaker.key) for speaker in opened.known])] * 2
+        return (gr.skip(), gr.skip(), *lists, *[gr.skip()] * 11)
+
+    @guarded
+    def choose(self, project_id: int | None, left: str, right: str, request: gr.Request) -> Any:
+        """Begin afresh with other speakers: answers of one model are no history for another."""
+        self.streams.stop(str(request.session_hash))
+        return self._shown(fresh(self.store, project_id, find(self.store, project_id, left, right)))
+
+    @guarded
+    def begin(
+        self, chat_id: int | None, project_id: int | None, left: str, right: str, request: gr.Request
+    ) -> Any:
+        """Begin a new chat; the old one stays stored."""
+        self.streams.stop(str(request.session_hash))
+        return self._shown(begin(self.store, project_id, find(self.store, project_id, left, right)))
+
+    def _shown(self, opened: Opened) -> tuple[Any, ...]:
+        """Return the updates that show a chat, in the order of `everything`."""
+        choices = [(speaker.label, speaker.key) for speaker in opened.known]
+        lists = [gr.Dropdown(choices=choices, value=speaker.key) for speaker in opened.pair]
+        bots = [view.column(opened.turns, side) for side in range(2)]
+        notes = [view.idle_note(self.workers, opened, side) for side in range(2)]
+        demo = any(speaker.model == DEMO for speaker in opened.pair)
+        chips = gr.Dataset(visible=demo and bool(suggestions()))
+        chat_id = opened.chat.id if opened.chat else None
+        names = ("temperature", "top_p", "max_tokens", "system")
+        kept = [opened.settings.get(name, gr.skip()) for name in names]
+        return (view.hint(opened.pair), chips, *lists, *bots, *notes, chat_id, opened.newest_run_id, BOX_READY, *kept)

@@ -1,0 +1,100 @@
+"""A stored chat read back as turns: one question, one answer a side. Does not know how answers are made.
+
+The history that a model sees and what a reloaded page shows both come from here, never from the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from chat.speakers import Speaker, default_pair, newest_run_id, speakers
+from storage import Chat, ChatMessage, Store
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What was said to both sides and what each answered; None where no answer was stored (yet)."""
+
+    question: ChatMessage
+    answers: tuple[ChatMessage | None, ...]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A project's chat as the page shows it when it opens.
+
+    known: everyone who can be chosen; pair: who is chosen; chat: the stored chat, None for a fresh one;
+    settings: those of its last answer, empty for a fresh one; newest_run_id: of the project's finished runs.
+    """
+
+    known: list[Speaker]
+    pair: tuple[Speaker, Speaker]
+    chat: Chat | None
+    turns: list[Turn]
+    settings: dict[str, Any]
+    newest_run_id: int | None
+
+
+def turns(store: Store, chat_id: int, sides: int = 2) -> list[Turn]:
+    """Return the turns of a chat in order. An answer belongs to the question it names, whatever came between."""
+    messages = store.chats.messages(chat_id)
+    answers = {
+        ((message.settings or {}).get("question_id"), message.side): message
+        for message in messages
+        if message.role == "assistant"
+    }
+    return [
+        Turn(message, tuple(answers.get((message.id, side)) for side in range(sides)))
+        for message in messages
+        if message.role == "user"
+    ]
+
+
+def history(past: Sequence[Turn], side: int) -> list[Message]:
+    """Return the conversation as one side had it: user and assistant messages in turn.
+
+    A question that this side did not answer is left out: chat templates want the roles to alternate.
+    """
+    messages: list[Message] = []
+    for turn in past:
+        answer = turn.answers[side]
+        if answer is not None and answer.content.strip() and answer.finish_reason != "error":
+            messages.append({"role": "user", "content": turn.question.content})
+            messages.append({"role": "assistant", "content": answer.content})
+    return messages
+
+
+def fresh(store: Store, project_id: int | None, pair: tuple[Speaker, Speaker]) -> Opened:
+    """Return what the page shows before the first message to a pair; nothing is stored."""
+    return Opened(speakers(store, project_id), pair, None, [], {}, newest_run_id(store, project_id))
+
+
+def begin(store: Store, project_id: int | None, pair: tuple[Speaker, Speaker]) -> Opened:
+    """Store an empty chat and return it, so that a reloaded page shows it and not the one before."""
+    chat = store.chats.create([speaker.key for speaker in pair], {}, project_id)
+    return replace(fresh(store, project_id, pair), chat=chat)
+
+
+def reopen(store: Store, project_id: int | None) -> Opened:
+    """Return the newest chat of a project, or a fresh one.
+
+    It is a fresh one, with the new model chosen, when a run finished after the newest chat began; and when the
+    chat's models are gone.
+    """
+    empty = fresh(store, project_id, default_pair(store, project_id))
+    known, newest = empty.known, empty.newest_run_id
+    if project_id is None or not (chats := store.chats.list(project_id)):
+        return empty
+    chat, by_key = chats[0], {speaker.key: speaker for speaker in known}
+    if newest is not None and (store.runs.get(newest).ended_at or 0.0) > chat.created_at:
+        return empty
+    if len(chat.models) != 2 or not set(chat.models) <= set(by_key):
+        return empty
+    past = turns(store, chat.id)
+    settings = next((answer.settings for turn in reversed(past) for answer in turn.answers if answer), None)
+    pair = (by_key[chat.models[0]], by_key[chat.models[1]])
+    return Opened(known, pair, chat, past, settings or chat.settings, newest)
