@@ -1,0 +1,123 @@
+"""Settings of a run: defaults with reasons, every problem in one error, and what is stored can be read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import pytest
+
+from errors import ConfigError
+from training.config import TrainingConfig, build, explained, settings_of
+from training.dataset import LabelSummary
+from training.methods import METHODS, DPOConfig
+
+DEMO = {"hidden_size": 192, "max_position_embeddings": 512}
+LARGE = {"hidden_size": 4096, "max_position_embeddings": 131072}
+FORTY = LabelSummary(pairs=40)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_builds_without_a_word_and_survives_being_stored(method) -> None:
+    config = build(method, "demo", {}, FORTY, DEMO)
+    assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert isinstance(config.loss, METHODS[method])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_setting_names_are_unique_within_a_run_and_all_are_explained(method) -> None:
+    names = [spec.name for spec in settings_of(method)]
+    assert len(set(names)) == len(names)
+    assert set(explained(method, FORTY, DEMO)) == set(names)
+    assert not set(names) & {"method", "model", "loss"}
+    assert all(spec.metadata["help"] for spec in settings_of(method))
+
+
+def test_defaults_for_the_demo_model_are_those_measured_on_it() -> None:
+    config = build("dpo", "demo", {}, FORTY, DEMO)
+    assert (config.learning_rate, config.loss.beta, config.steps, config.batch_size) == (2e-3, 0.3, 60, 8)
+    assert config.max_length_tokens == 512
+    assert build("kto", "demo", {}, FORTY, DEMO).loss.beta == 0.3
+    ipo = build("ipo", "demo", {}, FORTY, DEMO)
+    assert (ipo.learning_rate, ipo.loss.beta, ipo.loss.form) == (3e-3, 0.05, "sum")
+
+
+def test_the_learning_rate_falls_with_width_and_beta_is_the_papers() -> None:
+    rates = [build("dpo", "m/x", {}, FORTY, {"hidden_size": width}).learning_rate for width in (96, 192, 768, 4096)]
+    assert rates[0] == rates[1] == 2e-3
+    assert rates[1] > rates[2] > rates[3]
+    assert rates[3] == pytest.approx(5e-5, rel=0.1)
+    assert build("dpo", "m/x", {}, FORTY, LARGE).loss.beta == DPOConfig().beta
+
+
+def test_nested_text_models_are_measured_by_their_text_part() -> None:
+    nested = {"text_config": {"hidden_size": 4096}}
+    assert build("dpo", "m/x", {}, FORTY, nested) == build("dpo", "m/x", {}, FORTY, {"hidden_size": 4096})
+
+
+def test_steps_follow_the_data_the_batch_and_the_passes_asked_for() -> None:
+    assert build("dpo", "demo", {}, LabelSummary(pairs=400), DEMO).steps == 150
+    assert build("dpo", "demo", {"epochs": 2}, FORTY, DEMO).steps == 10
+    assert build("dpo", "demo", {"epochs": "2", "batch_size": "4"}, FORTY, DEMO).steps == 20
+    assert build("dpo", "demo", {"steps": 7, "epochs": 2}, FORTY, DEMO).steps == 7
+    assert build("dpo", "demo", {}, LabelSummary(pairs=5), DEMO).batch_size == 5
+
+
+def test_a_tenth_is_held_out_only_where_there_is_enough() -> None:
+    assert build("dpo", "demo", {}, FORTY, DEMO).held_out_share == 0.0
+    assert build("dpo", "demo", {}, LabelSummary(pairs=100), DEMO).held_out_share == 0.1
+
+
+def test_what_the_user_sets_wins_and_texts_are_read_as_numbers() -> None:
+    changed = {"beta": "0.5", "steps": "12", "device": "cpu", "seed": "", "lora_rank": None}
+    config = build("dpo", " demo ", changed, FORTY)
+    assert (config.loss.beta, config.steps, config.device, config.seed, config.lora_rank) == (0.5, 12, "cpu", 0, 8)
+    assert config.model == "demo"
+
+
+def test_one_error_lists_every_problem() -> None:
+    with pytest.raises(ConfigError) as caught:
+        build("dpo", "demo", {"betta": 1, "beta": 0, "label_smoothing": 0.5, "steps": "many", "lora_rank": 1.5})
+    problems = caught.value.problems
+    assert len(problems) == 5
+    assert "did you mean 'beta'" in problems[0]
+    assert problems[1] == "beta must be more than 0, not 0"
+    assert problems[2] == "label_smoothing must be less than 0.5, not 0.5"
+    assert problems[3] == "steps must be a whole number, not 'many'"
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value"),
+    [
+        ("simpo", "gamma", -1), ("kto", "reference_point", "median"), ("ipo", "form", "token"), ("dpo", "beta", "nan"),
+        ("dpo", "learning_rate", "inf"), ("dpo", "lora_dropout", 1), ("kto", "desirable_weight", 0),
+        ("dpo", "steps", 0), ("simpo", "label_smoothing", 0.1), ("dpo", "seed", 10**400),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(method, name, value) -> None:
+    with pytest.raises(ConfigError, match=name):
+        build(method, "demo", {name: value})
+
+
+def test_an_unknown_method_or_no_model_is_refused_with_advice() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'dpo'"):
+        build("dppo", "demo")
+    with pytest.raises(ConfigError, match="Name a model"):
+        build("dpo", " ")
+
+
+def test_stored_settings_of_another_version_are_refused() -> None:
+    stored = {**build("dpo", "demo").to_dict(), "flux": 1}
+    with pytest.raises(ConfigError, match="flux"):
+        TrainingConfig.from_dict(stored)
+
+
+def test_each_bound_of_each_setting_is_itself_kept() -> None:
+    """A default outside its own bounds could never be set again by hand."""
+    for method in METHODS:
+        defaults = {spec.name: spec.default for spec in settings_of(method) if spec.default is not None}
+        build(method, "demo", defaults)
+
+
+def test_the_config_hides_no_field_from_the_user() -> None:
+    assert {spec.name for spec in fields(TrainingConfig) if "help" not in spec.metadata} == {"method", "model", "loss"}

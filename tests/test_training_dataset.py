@@ -1,0 +1,107 @@
+"""Labels → examples: what counts, what is left out, and the sentence that says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from errors import ConfigError
+from storage import Project, Store
+from training.dataset import (
+    NO_LABELS,
+    LabelSummary,
+    paired_examples,
+    summarise,
+    summary_of,
+    unpaired_examples,
+)
+
+
+def label(store: Store, project: Project, number: int, verdict: str, annotator: str = "ann") -> None:
+    """Store prompt `number` with a pair ("better", "worse") or a single ("only") and label it."""
+    prompt_id, _ = store.prompts.add(project.id, [{"role": "user", "content": f"Question {number}?"}])
+    texts = ("only",) if verdict in ("good", "bad") else ("better", "worse")
+    ids = [store.responses.add(prompt_id, text)[0] for text in texts]
+    item_id, _ = store.items.add(project.id, prompt_id, ids)
+    store.labels.add(
+        item_id, annotator, verdict, client_id=f"{number}-{verdict}-{annotator}", shown_response_ids=ids,
+        chosen_response_id=ids[0] if verdict == "chosen" else None,
+    )
+
+
+@pytest.fixture
+def labelled(store: Store, project: Project) -> Store:
+    """Three pairs, a tie, a bad pair, two good and one bad single, and a skip."""
+    for number, verdict in enumerate(("chosen", "chosen", "chosen", "tie", "both_bad", "good", "good", "bad", "skip")):
+        label(store, project, number, verdict)
+    return store
+
+
+def test_the_summary_counts_current_labels(labelled: Store, project: Project) -> None:
+    summary = summarise(labelled, project.id)
+    assert summary == LabelSummary(pairs=3, ties=1, both_bad=1, good=2, bad=1)
+    assert summary == summary_of(labelled.labels.judged(project.id))
+    assert (summary.desirable, summary.undesirable) == (5, 6)
+
+
+def test_paired_examples_are_the_pairs_with_a_preferred_response(labelled: Store, project: Project) -> None:
+    examples = paired_examples(labelled.labels.judged(project.id))
+    assert [(example.messages[0]["content"], example.chosen, example.rejected) for example in examples] == [
+        (f"Question {number}?", "better", "worse") for number in range(3)
+    ]
+
+
+def test_unpaired_examples_split_pairs_and_leave_ties_out(labelled: Store, project: Project) -> None:
+    examples = unpaired_examples(labelled.labels.judged(project.id))
+    seen = [(example.messages[0]["content"][9:-1], example.response, example.desirable) for example in examples]
+    assert seen == [
+        *[(str(number), text, text == "better") for number in range(3) for text in ("better", "worse")],
+        ("4", "better", False), ("4", "worse", False), ("5", "only", True), ("6", "only", True), ("7", "only", False),
+    ]
+    summary = summarise(labelled, project.id)
+    assert len(examples) == summary.examples(paired=False) == 11
+
+
+def test_an_undone_label_is_not_trained_on(store: Store, project: Project) -> None:
+    label(store, project, 1, "chosen")
+    item = store.labels.latest(project.id, "ann")[0]
+    store.labels.add(item.item_id, "ann", "undo", client_id="undo", shown_response_ids=item.shown_response_ids)
+    assert paired_examples(store.labels.judged(project.id)) == []
+    assert summarise(store, project.id).sentence == NO_LABELS
+
+
+@pytest.mark.parametrize(
+    ("summary", "sentence"),
+    [
+        (LabelSummary(pairs=38, ties=4), "38 pairs, 4 ties left out; DPO suggested"),
+        (LabelSummary(good=30, bad=20), "30 good answers, 20 bad answers; KTO suggested"),
+        (
+            LabelSummary(pairs=2, good=9, bad=1, ties=1),
+            "2 pairs, 9 good answers, 1 bad answer, 1 tie left out; KTO suggested",
+        ),
+        (
+            LabelSummary(pairs=1),
+            "1 pair; DPO needs at least two pairs with a preferred answer, here is 1: KTO can use these labels",
+        ),
+        (
+            LabelSummary(good=3),
+            "3 good answers; KTO needs good and bad answers, and all here are good: mark some bad ones",
+        ),
+        (LabelSummary(), NO_LABELS),
+    ],
+)
+def test_one_sentence_says_what_there_is(summary, sentence) -> None:
+    assert summary.sentence == sentence
+
+
+def test_one_class_is_refused_for_kto_before_training() -> None:
+    with pytest.raises(ConfigError, match="all here are good: mark some bad ones"):
+        LabelSummary(good=12).check("kto")
+    with pytest.raises(ConfigError, match="all here are bad: mark some good ones"):
+        LabelSummary(both_bad=1).check("kto")
+    LabelSummary(pairs=1).check("kto")
+
+
+def test_fewer_than_two_pairs_are_refused_for_paired_methods() -> None:
+    for method in ("dpo", "simpo", "orpo"):
+        with pytest.raises(ConfigError, match="at least two pairs"):
+            LabelSummary(pairs=1, good=5, bad=5).check(method)

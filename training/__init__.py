@@ -1,0 +1,1 @@
+"""From labels to an adapter: settings, losses, the loop, its process and the Train tab. Does not generate text."""

@@ -1,0 +1,199 @@
+"""Everything a run is told, as one frozen dataclass, checked as a whole. Does not know labels, models or pages.
+
+`build` makes a config from a method, a model and what the user changed; `defaults.py` fills in the rest with a
+reason each. The whole config is stored with the run and beside the adapter. No torch: the web process imports this.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from errors import ConfigError
+from training.defaults import Suggestion, suggest
+from training.methods import METHODS, DPOConfig, MethodConfig, setting
+
+if TYPE_CHECKING:
+    from training.dataset import LabelSummary
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The settings of one run.
+
+    method: a name in METHODS. model: "demo", a folder, or a hub name. loss: the method's own settings.
+    """
+
+    method: str = "dpo"
+    model: str = "demo"
+    loss: MethodConfig = DPOConfig()
+    learning_rate: float = setting(
+        1e-4,
+        "Peak learning rate of AdamW. Higher learns faster and sooner breaks the text; it falls with model width.",
+        above=0,
+    )
+    steps: int = setting(60, "Optimiser steps. More steps follow the labels further, and in the end too far.", least=1)
+    epochs: float = setting(
+        0.0,
+        "Passes over the labels, instead of a number of steps; 0 leaves the choice to `steps`.",
+        least=0,
+    )
+    batch_size: int = setting(8, "Pairs (for KTO: responses) per optimiser step.", least=1)
+    max_length_tokens: int = setting(
+        2048,
+        "Longest prompt + response, in tokens. Longer prompts lose their beginning; a response that does not fit is"
+        " left out.",
+        least=8,
+    )
+    tokens_per_forward: int = setting(
+        4096,
+        "Tokens computed at once, padding included. Lower it when memory runs out; the result stays the same.",
+        least=16,
+    )
+    held_out_share: float = setting(
+        0.0, "Share of the prompts kept out of training to measure on, 0 to 0.5.", least=0, most=0.5
+    )
+    lora_rank: int = setting(8, "Rank of the adapter's matrices: how much it can change.", least=1)
+    lora_alpha: float = setting(16.0, "Scale of the adapter: its output is multiplied by alpha ÷ rank.", above=0)
+    lora_dropout: float = setting(
+        0.0,
+        "Share of the adapter's inputs dropped in training, 0 to 0.9.",
+        least=0, most=0.9,
+    )
+    lora_targets: str = setting(
+        "all-linear", "Layers that get an adapter: `all-linear`, or names separated by commas (q_proj,v_proj)."
+    )
+    warmup_ratio: float = setting(
+        0.1,
+        "Share of the steps over which the learning rate rises; then it falls to 0.",
+        least=0, most=1,
+    )
+    weight_decay: float = setting(0.0, "Weight decay of AdamW on the adapter.", least=0)
+    max_grad_norm: float = setting(1.0, "Gradients longer than this are shortened to it.", above=0)
+    seed: int = setting(
+        0,
+        "Seed of the adapter's start and of the order of the labels. The same seed on a CPU gives the same "
+        "adapter.",
+        least=0,
+    )
+    device: str = setting("auto", "Where to train: `auto` (a GPU where there is one), `cpu`, `cuda`, `mps`.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the config as plain JSON values; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainingConfig:
+        """Read what `to_dict` gave. Raises ConfigError when it names a method or key this version does not have."""
+        values = dict(values)
+        loss = METHODS[checked_method(values.get("method", "dpo"))]
+        try:
+            return cls(**{**values, "loss": loss(**values["loss"])})
+        except (TypeError, KeyError) as error:
+            raise ConfigError(
+                f"The run's stored settings are not those of this version of the program ({error})."
+            ) from error
+
+
+def settings_of(method: str) -> list[Field]:
+    """Return the fields a user may set for a method: its own first, then those of every run."""
+    common = [spec for spec in fields(TrainingConfig) if "help" in spec.metadata]
+    return [*fields(METHODS[checked_method(method)]), *common]
+
+
+def checked_method(name: str) -> str:
+    """Return `name` when it is a method. Raises ConfigError naming the methods there are."""
+    if name in METHODS:
+        return name
+    raise ConfigError(f"There is no method {name!r}{_nearest(name, METHODS)}. Methods: {', '.join(METHODS)}.")
+
+
+def build(
+    method: str,
+    model: str,
+    overrides: Mapping[str, Any] | None = None,
+    summary: LabelSummary | None = None,
+    architecture: Mapping[str, Any] | None = None,
+) -> TrainingConfig:
+    """Make the config of a run: what the user changed, and sane defaults for the rest.
+
+    overrides: settings by name, as texts or values; "" and None leave the default. summary: the labels there
+    are, which the number of steps follows. architecture: the model's config.json, as far as it is known, which
+    the learning rate follows. Raises ConfigError listing every problem.
+    """
+    known = {spec.name: spec for spec in settings_of(method)}
+    problems, values = [], {}
+    for name, raw in (overrides or {}).items():
+        if name not in known:
+            problems.append(f"There is no setting {name!r} for {method}{_nearest(name, known)}")
+        elif raw is not None and raw != "":
+            try:
+                values[name] = parsed(known[name], raw)
+            except ConfigError as error:
+                problems.extend(error.problems)
+    if problems:
+        raise ConfigError(problems)
+    suggested = suggest(method, architecture or {}, summary, values)
+    return _assembled(method, model, {**{name: entry.value for name, entry in suggested.items()}, **values})
+
+
+def explained(
+    method: str, summary: LabelSummary | None = None, architecture: Mapping[str, Any] | None = None
+) -> dict[str, Suggestion]:
+    """Return, for every setting of a method, the value it gets when the user leaves it alone, and why."""
+    suggested = suggest(method, architecture or {}, summary, {})
+    return {spec.name: suggested.get(spec.name, Suggestion(spec.default, "")) for spec in settings_of(method)}
+
+
+def parsed(spec: Field, raw: Any) -> Any:
+    """Read one setting from a text or value and check its bounds. Raises ConfigError saying what it may be."""
+    kind = str(spec.type).split(" | ")[0]
+    try:
+        if kind == "str":
+            value = str(raw).strip()
+        else:
+            value = float(raw)
+            if not math.isfinite(value):
+                raise ValueError
+            if kind == "int":
+                if value != int(value):
+                    raise ValueError
+                value = int(value)
+    except (TypeError, ValueError, OverflowError):
+        wanted = "a whole number" if kind == "int" else "a number"
+        raise ConfigError(f"{spec.name} must be {wanted}, not {str(raw)!r}") from None
+    if problem := _problem(spec, value):
+        raise ConfigError(problem)
+    return value
+
+
+def _problem(spec: Field, value: Any) -> str | None:
+    bounds = spec.metadata
+    if bounds["choices"] and value not in bounds["choices"]:
+        return f"{spec.name} must be one of {', '.join(bounds['choices'])}, not {value!r}"
+    for name, words, broken in (
+        ("above", "more than", lambda bound: value <= bound),
+        ("least", "at least", lambda bound: value < bound),
+        ("below", "less than", lambda bound: value >= bound),
+        ("most", "at most", lambda bound: value > bound),
+    ):
+        if name in bounds and broken(bounds[name]):
+            return f"{spec.name} must be {words} {bounds[name]:g}, not {value:g}"
+    return None
+
+
+def _assembled(method: str, model: str, values: dict[str, Any]) -> TrainingConfig:
+    if not model.strip():
+        raise ConfigError("Name a model: demo, a folder, or a name on the hub.")
+    own = {spec.name for spec in fields(METHODS[method])}
+    loss = METHODS[method](**{name: value for name, value in values.items() if name in own})
+    common = {name: value for name, value in values.items() if name not in own}
+    return replace(TrainingConfig(method=method, model=model.strip(), loss=loss), **common)
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else f" (there are: {', '.join(known)})"

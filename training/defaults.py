@@ -1,0 +1,115 @@
+"""What a run gets when the user leaves a setting alone, with the reason for it. The one place to tune.
+
+Two regimes: small models (the demo), whose values were measured on it, and the rest, whose learning rate falls
+with width. Does not know how a config is checked or shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from training.methods import METHODS
+
+if TYPE_CHECKING:
+    from training.dataset import LabelSummary
+
+# Measured on the demo model (width 192) with a scripted annotator and 40 pairs; see docs and DEMO figures.
+SMALL_WIDTH = 192
+SMALL_MODEL: dict[str, dict[str, float]] = {
+    "dpo": {"learning_rate": 2e-3, "beta": 0.3},
+    "kto": {"learning_rate": 2e-3, "beta": 0.3},
+    "ipo": {"learning_rate": 3e-3, "beta": 0.05},
+    "simpo": {"learning_rate": 2e-3},
+    "robust": {"learning_rate": 2e-3, "beta": 0.3},
+    "hinge": {"learning_rate": 2e-3, "beta": 0.3},
+    "orpo": {"learning_rate": 2e-3, "beta": 1.0},
+    "apo_zero": {"learning_rate": 2e-3, "beta": 0.3},
+    "apo_down": {"learning_rate": 2e-3, "beta": 0.3},
+}
+# Up to this width a model counts as small: its β and steps are the demo's.
+SMALL_WIDTH_LIMIT = 512
+WIDTH_POWER = 1.2
+UNKNOWN_WIDTH = 2048
+
+SMALL_STEPS, LARGE_STEPS = 60, 30
+PASSES, PASSES_FROM_2000 = 3, 1
+BATCH_SIZE = {True: 8, False: 16}
+HELD_OUT_FROM = 100
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A value for a setting, and the reason in a few words (empty for a plain default)."""
+
+    value: Any
+    reason: str
+
+
+def suggest(
+    method: str, architecture: Mapping[str, Any], summary: LabelSummary | None, chosen: Mapping[str, Any]
+) -> dict[str, Suggestion]:
+    """Return the settings that depend on model and data, each with its reason.
+
+    architecture: the model's config.json, {} when unknown. chosen: what the user set, which others follow.
+    """
+    count = summary.examples(METHODS[method].paired) if summary else 0
+    small = (_width(architecture) or UNKNOWN_WIDTH) <= SMALL_WIDTH_LIMIT
+    suggestions = {"learning_rate": _learning_rate(method, _width(architecture))}
+    if small and "beta" in SMALL_MODEL[method]:
+        suggestions["beta"] = Suggestion(SMALL_MODEL[method]["beta"], "measured on small models")
+    suggestions["batch_size"] = _batch_size(METHODS[method].paired, count)
+    batch_size = chosen.get("batch_size", suggestions["batch_size"].value)
+    suggestions["steps"] = _steps(count, batch_size, chosen.get("epochs", 0), small)
+    if limit := _context(architecture):
+        if limit < 2048:
+            suggestions["max_length_tokens"] = Suggestion(limit, "what the model can read")
+    suggestions["held_out_share"] = (
+        Suggestion(0.1, f"{count} examples are enough to keep a tenth for measuring") if count >= HELD_OUT_FROM
+        else Suggestion(0.0, f"below {HELD_OUT_FROM} examples every label is needed for training")
+    )
+    return suggestions
+
+
+def _learning_rate(method: str, width: int | None) -> Suggestion:
+    base = SMALL_MODEL[method]["learning_rate"]
+    value = float(f"{base * min(1.0, (SMALL_WIDTH / (width or UNKNOWN_WIDTH)) ** WIDTH_POWER):.2g}")
+    if width is None:
+        return Suggestion(value, f"for a width of about {UNKNOWN_WIDTH:,}; this model's is not known yet")
+    return Suggestion(value, f"for a model {width:,} wide; it falls with width")
+
+
+def _batch_size(paired: bool, count: int) -> Suggestion:
+    usual = BATCH_SIZE[paired]
+    if 0 < count < usual:
+        return Suggestion(count, "all there is")
+    return Suggestion(usual, "")
+
+
+def _steps(count: int, batch_size: int, epochs: float, small: bool) -> Suggestion:
+    least = SMALL_STEPS if small else LARGE_STEPS
+    if not count:
+        return Suggestion(least, "")
+    if epochs:
+        return Suggestion(max(1, math.ceil(epochs * count / batch_size)), f"{epochs:g} passes over {count}")
+    passes = PASSES if count < 2000 else PASSES_FROM_2000
+    steps = max(least, math.ceil(passes * count / batch_size))
+    return Suggestion(steps, f"{steps * batch_size / count:.1f} passes over {count}")
+
+
+def _width(architecture: Mapping[str, Any]) -> int | None:
+    for values in (architecture, architecture.get("text_config") or {}):
+        for name in ("hidden_size", "n_embd", "d_model"):
+            if isinstance(values.get(name), int):
+                return values[name]
+    return None
+
+
+def _context(architecture: Mapping[str, Any]) -> int | None:
+    for values in (architecture, architecture.get("text_config") or {}):
+        for name in ("max_position_embeddings", "n_positions"):
+            if isinstance(values.get(name), int):
+                return values[name]
+    return None
