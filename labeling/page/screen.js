@@ -1,0 +1,159 @@
+// The screen: all that is seen but the cards' texts, which are ordinary Markdown components that Gradio paints when
+// `trigger("show")` asks for it. Text of models and people goes into those components or into `textContent` only.
+const NOTICE_MS = 7000;
+const SHORT_PAINT_MS = 400;
+const RETRIGGER_LIMIT = 20;
+
+const STATES = {
+  loading: ["One moment", "Fetching the next items."],
+  project: ["Choose a project", "Pick one at the top of the page, or import a file in the Data tab."],
+  name: ["Who is labelling?", "Write your name at the top of the page. Labels are kept by annotator, so that several people can work on one project."],
+  writing: ["The demo model is writing the first answers", "They appear here by themselves in a few seconds."],
+  empty: ["Nothing to label yet", "Import a file or let a model answer your prompts in the Data tab. New items appear here by themselves."],
+  saving: ["Saving your last answers", "They are kept in this browser until the server has them."],
+  offline: ["No connection to the server", "What you have answered is kept in this browser. The next items come when the connection is back."],
+  done: ["All done", ""],
+  wait: ["Nothing for you right now", ""],
+};
+
+// The conversation before the last message as Markdown. Each line of a message is quoted, so that nothing inside one
+// (an open code fence, a heading) can reach the next.
+function contextMarkdown(messages) {
+  const names = { system: "System", user: "User", assistant: "Assistant" };
+  return messages.slice(0, -1).map(({ role, content }) => {
+    const quoted = content.split(/\r\n|\r|\n/).map((line) => `> ${line}`).join("\n");
+    return `###### ${names[role] ?? "Message"}\n\n${quoted}`;
+  }).join("\n\n");
+}
+
+const shownText = (text) => (text.trim() ? text : "*(an empty response)*");
+
+function cardTexts(card) {
+  if (!card) return ["", "", "", ""];
+  const [a, b] = card.responses.map((response) => shownText(response.text));
+  return [contextMarkdown(card.messages), shownText(card.messages.at(-1)?.content ?? ""), a, b ?? ""];
+}
+
+const minutesText = (minutes) => {
+  if (minutes < 1) return "under a minute left";
+  if (minutes < 90) return `about ${Math.round(minutes)} min left`;
+  return `about ${Math.round(minutes / 60)} h left`;
+};
+
+function createScreen(element, trigger, isCurrent) {
+  const find = (selector) => element.querySelector(selector);
+  let noticeTimer = 0, painting = 0, texts = cardTexts(null), guidelines = "";
+
+  function show(state, detail = {}) {
+    element.dataset.state = state;
+    if (state === "card") return;
+    const [title, text] = STATES[state];
+    find(".label-state h2").textContent = detail.title ?? title;
+    find(".label-state p").textContent = detail.text ?? text;
+    for (const button of element.querySelectorAll(".label-state-actions button")) {
+      button.hidden = !(detail.actions ?? []).includes(button.dataset.action);
+    }
+  }
+
+  // Call `ready` in the frame that shows the new texts. Gradio renders Markdown after the trigger returns.
+  function paint(card, ready) {
+    const mine = (painting += 1), cards = find(".label-table") ?? element;
+    let timer = 0, attempts = 0;
+    texts = cardTexts(card);
+    element.dataset.ready = "no";
+    const done = () => {
+      if (mine !== painting || element.dataset.ready === "yes") return;
+      observer.disconnect();
+      clearTimeout(timer);
+      for (const box of element.querySelectorAll(".label-text")) box.scrollTop = 0;
+      const asked = find("#label-conversation");
+      if (asked) asked.scrollTop = asked.scrollHeight;
+      element.dataset.ready = "yes";
+      ready();
+    };
+    const observer = new MutationObserver(() => requestAnimationFrame(done));
+    observer.observe(cards, { childList: true, characterData: true, subtree: true });
+    const late = () => { // the same texts again change nothing; a page that is still loading swallows the trigger
+      const swallowed = card && !find("#label-a")?.textContent.trim();
+      if (mine !== painting || !swallowed || (attempts += 1) > RETRIGGER_LIMIT) return done();
+      trigger("show");
+      timer = setTimeout(late, SHORT_PAINT_MS);
+    };
+    timer = setTimeout(late, SHORT_PAINT_MS);
+    element.dataset.item = card ? card.item_id : "";
+    cards.classList.toggle("has-context", (card?.messages.length ?? 0) > 1);
+    trigger("show");
+  }
+
+  function mark(word) { // the answer that an undone card had
+    for (const button of element.querySelectorAll("[data-word]")) {
+      button.classList.toggle("was", button.dataset.word === word);
+    }
+  }
+
+  function flash(word) {
+    for (const button of element.querySelectorAll(`[data-word="${word}"]`)) {
+      button.animate?.([{ filter: "brightness(1.35)", transform: "scale(.985)" }, {}], { duration: 160 });
+    }
+  }
+
+  function kind(name) {
+    element.dataset.kind = name;
+    for (const button of element.querySelectorAll("[data-kind-choice]")) {
+      button.setAttribute("aria-checked", String(button.dataset.kindChoice === name));
+    }
+  }
+
+  function progress(overview, name, perMinute) {
+    const { total, done, mine } = overview[name], left = total - done;
+    for (const kindName of ["pair", "single"]) {
+      const waiting = overview[kindName].total - overview[kindName].done;
+      find(`[data-left="${kindName}"]`).textContent = waiting > 0 ? waiting : "";
+    }
+    const noun = name === "pair" ? "pairs" : "responses";
+    find('[data-figure="done"]').textContent = total ? `${done} of ${total} ${noun} · ${mine} by you` : "";
+    const pace = perMinute && left > 0 ? `${Math.round(perMinute)} a minute · ${minutesText(left / perMinute)}` : "";
+    find('[data-figure="pace"]').textContent = pace;
+    const percent = total ? (100 * done) / total : 0;
+    find(".label-bar i").style.transform = `scaleX(${percent / 100})`;
+    find(".label-bar").setAttribute("aria-valuenow", Math.round(percent));
+  }
+
+  function saved(waiting, failing) {
+    element.dataset.waiting = waiting;
+    const label = find(".label-saved");
+    label.dataset.saved = failing ? "no" : waiting ? "soon" : "yes";
+    label.textContent = failing ? `${waiting} waiting to be saved` : "Saved";
+  }
+
+  function notice(sentence) {
+    const box = find(".label-notice");
+    box.textContent = sentence;
+    box.hidden = false;
+    clearTimeout(noticeTimer);
+    noticeTimer = setTimeout(() => { box.hidden = true; }, NOTICE_MS);
+  }
+
+  const panels = { help: ".label-help", guidelines: "#label-guidelines" };
+  let opener = null;
+  function open(name) { // null closes
+    const wasOpen = element.dataset.panel;
+    const next = wasOpen === name ? null : name;
+    if (!wasOpen && next) opener = document.activeElement;
+    element.dataset.panel = next ?? "";
+    find(".label-help").hidden = next !== "help";
+    find(".label-veil").hidden = !next;
+    if (next === "guidelines") trigger("guide");
+    if (next) find(panels[next])?.focus?.();
+    else opener?.focus?.();
+  }
+
+  return {
+    show, paint, mark, flash, kind, progress, saved, notice, open,
+    texts: () => texts,
+    guidelines: () => guidelines || "*This project has no guidelines.*",
+    setGuidelines(text) { guidelines = text; },
+    get panel() { return element.dataset.panel || null; },
+    get visible() { return isCurrent() && element.offsetParent !== null; },
+  };
+}

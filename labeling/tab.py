@@ -1,0 +1,83 @@
+"""The Label tab: a controller in the browser (`page/*.js`) that paints ordinary Markdown cards and talks to `routes`.
+
+Nothing of labelling goes through Gradio's queue: a key press is answered in the browser from cards fetched ahead.
+Text of models and people reaches the page only as values of Markdown components, never inside a template.
+It does not know what a label means.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+from storage import Store
+
+PAGE = Path(__file__).parent / "page"
+# One script, in this order: each part uses what the parts before it define.
+SCRIPTS = ("outbox.js", "deck.js", "clock.js", "session.js", "screen.js", "controller.js")
+LATEX = [
+    {"left": "$$", "right": "$$", "display": True},
+    {"left": "$", "right": "$", "display": False},
+    {"left": "\\(", "right": "\\)", "display": False},
+    {"left": "\\[", "right": "\\]", "display": True},
+]
+# The controller may be made after the project is known: it finds here what was asked for.
+CONFIGURE = """(project, annotator) => {
+    const page = (window.preferenceStudioLabel ??= {});
+    page.asked = [project ?? null, annotator ?? ""];
+    page.configure?.(...page.asked);
+    return [];
+}"""
+
+
+def build(page: gr.Blocks, tab: gr.Tab, store: Store, project: gr.Dropdown, annotator: gr.Textbox) -> None:
+    """Make the tab's components and listeners inside the tab that is open.
+
+    project: the header's dropdown, whose value is a project id or None; annotator: the header's name field.
+    The page reads and writes the store through `routes.router(store)` only.
+    """
+    with gr.HTML(
+        elem_id="label-page", html_template=_read("label.html"), js_on_load=script(), apply_default_css=False
+    ) as controller:
+        with gr.Column(elem_id="label-table", elem_classes="label-table"):
+            with gr.Column(elem_id="label-conversation", elem_classes="label-card"):
+                context, prompt = _text("label-context"), _text("label-prompt")
+            with gr.Row(elem_id="label-responses"):
+                with gr.Column(elem_classes=["label-card", "label-card-a"], min_width=0):
+                    response_a = _text("label-a")
+                with gr.Column(elem_classes=["label-card", "label-card-b"], min_width=0):
+                    response_b = _text("label-b")
+        with gr.Column(elem_id="label-guidelines"):
+            guidelines = _text("label-guidelines-text")
+    cards = [context, prompt, response_a, response_b]
+    hidden = {"api_visibility": "private", "show_progress": "hidden"}
+    controller.show(None, None, cards, js="() => window.preferenceStudioLabel.texts()", trigger_mode="multiple", **hidden)
+    controller.guide(None, None, guidelines, js="() => window.preferenceStudioLabel.guidelines()", **hidden)
+    for changed in (project.change, annotator.change):
+        changed(None, [project, annotator], None, js=CONFIGURE, trigger_mode="multiple", **hidden)
+
+
+def script() -> str:
+    """Return the controller as one script, as Gradio runs it: with `element` and `trigger` in scope."""
+    return "\n".join(_read(name) for name in SCRIPTS)
+
+
+def css() -> str:
+    """Return the tab's style sheet."""
+    return _read("label.css")
+
+
+def head() -> str:
+    """Return what the tab needs in the page's head: nothing."""
+    return ""
+
+
+def _text(elem_id: str) -> gr.Markdown:
+    return gr.Markdown(
+        "", elem_id=elem_id, elem_classes="label-text", latex_delimiters=LATEX, line_breaks=True, sanitize_html=True
+    )
+
+
+def _read(name: str) -> str:
+    return (PAGE / name).read_text(encoding="utf-8")
