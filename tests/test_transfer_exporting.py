@@ -1,0 +1,173 @@
+"""What goes out is what TRL loads, says what it left out, and comes in again as it was."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from errors import ConfigError, NotFoundError, StorageError
+from storage import Project, Store
+from transfer.exporting import export
+from transfer.importing import import_file
+
+client_ids = count()
+
+
+def label(store: Store, item_id: int, verdict: str, annotator: str = "ann", chosen: int | None = None) -> None:
+    shown = [response.id for response in store.items.card(item_id).responses]
+    store.labels.add(
+        item_id, annotator, verdict, client_id=f"test-{next(client_ids)}", shown_response_ids=shown,
+        chosen_response_id=None if chosen is None else shown[chosen],
+    )
+
+
+def add_item(store: Store, project: Project, *texts: str, prompt: str = "Why?") -> int:
+    prompt_id, _ = store.prompts.add(project.id, [{"role": "user", "content": prompt}])
+    ids = [store.responses.add(prompt_id, text)[0] for text in texts]
+    return store.items.add(project.id, prompt_id, ids)[0]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+
+
+@pytest.fixture
+def labelled(store: Store, project: Project) -> Project:
+    """A project with every verdict: two pairs decided, a tie, a both bad, a skip, one good and one bad response."""
+    for number, (verdict, chosen) in enumerate([("chosen", 0), ("chosen", 1), ("tie", None), ("both_bad", None), ("skip", None)]):
+        label(store, add_item(store, project, f"First {number}", f"Second {number}", prompt=f"Q{number}"), verdict, chosen=chosen)
+    for text, verdict in (("Fine", "good"), ("Awful", "bad")):
+        label(store, add_item(store, project, text), verdict)
+    return project
+
+
+def test_pairs_are_written_as_trl_preference_with_conversations(store: Store, labelled: Project, tmp_path: Path) -> None:
+    report = export(store, labelled, "trl-preference", tmp_path / "out.jsonl")
+    assert lines(tmp_path / "out.jsonl") == [
+        {
+            "prompt": [{"role": "user", "content": f"Q{number}"}],
+            "chosen": [{"role": "assistant", "content": f"{better} {number}"}],
+            "rejected": [{"role": "assistant", "content": f"{worse} {number}"}],
+        }
+        for number, (better, worse) in enumerate([("First", "Second"), ("Second", "First")])
+    ]
+    assert report.rows == 2
+    assert report.left_out == {"skips": 1, "ties": 1, "pairs that are both bad": 1, "single responses": 2}
+    assert report.as_dict()["path"] == str(tmp_path / "out.jsonl")
+
+
+def test_labels_are_written_as_trl_unpaired_and_pairs_give_one_good_one_bad(
+    store: Store, labelled: Project, tmp_path: Path
+) -> None:
+    report = export(store, labelled, "trl-unpaired", tmp_path / "out.jsonl")
+    written = {row["completion"][0]["content"]: row["label"] for row in lines(tmp_path / "out.jsonl")}
+    assert written == {
+        "First 0": True, "Second 0": False, "First 1": False, "Second 1": True,
+        "First 3": False, "Second 3": False, "Fine": True, "Awful": False,
+    }
+    assert (report.rows, report.left_out) == (8, {"skips": 1, "ties": 1})
+
+
+def test_several_annotators_of_a_pair_give_one_row_of_what_most_say(store: Store, project: Project, tmp_path: Path) -> None:
+    agreed, split = add_item(store, project, "A", "B", prompt="1"), add_item(store, project, "A", "B", prompt="2")
+    for annotator, chosen in (("x", 0), ("y", 0), ("z", 1)):
+        label(store, agreed, "chosen", annotator, chosen)
+    label(store, split, "chosen", "x", 0)
+    label(store, split, "chosen", "y", 1)
+    report = export(store, project, "trl-preference", tmp_path / "out.jsonl")
+    [row] = lines(tmp_path / "out.jsonl")
+    assert row["chosen"][0]["content"] == "A" and report.left_out == {"pairs without a majority": 1}
+    assert export(store, project, "trl-unpaired", tmp_path / "out.jsonl").left_out == {"responses without a majority": 2}
+
+
+def test_an_undone_label_is_not_exported(store: Store, labelled: Project, tmp_path: Path) -> None:
+    item_id = next(store.labels.judged(labelled.id))["item_id"]
+    label(store, item_id, "undo")
+    assert export(store, labelled, "trl-preference", tmp_path / "out.jsonl").rows == 1
+
+
+def test_nothing_to_export_writes_no_file(store: Store, project: Project, tmp_path: Path) -> None:
+    label(store, add_item(store, project, "A", "B"), "tie")
+    with pytest.raises(NotFoundError, match="nothing to export as trl-preference yet. Left out: 1 ties"):
+        export(store, project, "trl-preference", tmp_path / "out.jsonl")
+    assert list(tmp_path.glob("out*")) == []
+
+
+def test_a_folder_that_is_not_there_is_refused_with_a_sentence(store: Store, labelled: Project, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="the folder .*missing does not exist"):
+        export(store, labelled, "trl-preference", tmp_path / "missing" / "out.jsonl")
+    with pytest.raises(StorageError, match="is a folder"):
+        export(store, labelled, "trl-preference", tmp_path)
+    with pytest.raises(ConfigError, match="it can be trl-preference or trl-unpaired"):
+        export(store, labelled, "csv", tmp_path / "out.csv")
+
+
+def test_a_failure_leaves_the_old_file_and_no_part_of_the_new(
+    store: Store, labelled: Project, tmp_path: Path, monkeypatch: Any
+) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("old")
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(StorageError, match="No space left"):
+        export(store, labelled, "trl-preference", path)
+    assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["out.jsonl"] and path.read_text() == "old"
+
+
+def test_a_path_that_ends_in_gz_is_gzipped(store: Store, labelled: Project, tmp_path: Path) -> None:
+    export(store, labelled, "trl-preference", tmp_path / "out.jsonl.gz")
+    assert len(gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes()).splitlines()) == 2
+    assert import_file(store, "Again", tmp_path / "out.jsonl.gz").pairs == 2
+
+
+clean = st.characters(exclude_categories=("Cs",), exclude_characters="\0")
+texts = st.text(clean, min_size=1, max_size=12).filter(str.strip)
+turns = st.lists(st.tuples(texts, texts), max_size=2)
+
+
+@st.composite
+def prompts(draw: st.DrawFn) -> list[dict[str, str]]:
+    """A conversation that may begin with a system message and ends with the user."""
+    messages = [{"role": "system", "content": draw(texts)}] if draw(st.booleans()) else []
+    for question, answer in draw(turns):
+        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return [*messages, {"role": "user", "content": draw(texts)}]
+
+
+def rows_of(kind: str) -> st.SearchStrategy[dict[str, Any]]:
+    answer = texts.map(lambda text: [{"role": "assistant", "content": text}])
+    if kind == "trl-unpaired":
+        return st.fixed_dictionaries({"prompt": prompts(), "completion": answer, "label": st.booleans()})
+    row = st.fixed_dictionaries({"prompt": prompts(), "chosen": answer, "rejected": answer})
+    return row.filter(lambda row: row["chosen"][0]["content"].strip() != row["rejected"][0]["content"].strip())
+
+
+def prompt_key(row: dict[str, Any]) -> str:
+    """What tells two prompts apart: outer white space does not."""
+    return json.dumps([[message["role"], message["content"].strip()] for message in row["prompt"]])
+
+
+@pytest.mark.parametrize("kind", ["trl-preference", "trl-unpaired"])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_what_is_exported_is_what_was_imported(store: Store, tmp_path: Path, kind: str, data: st.DataObject) -> None:
+    rows = data.draw(st.lists(rows_of(kind), min_size=1, max_size=4, unique_by=prompt_key))
+    source, first, second = (tmp_path / name for name in ("0.jsonl", "1.jsonl", "2.jsonl"))
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    names = [f"{kind} {next(client_ids)}" for _ in range(2)]
+    import_file(store, names[0], source)
+    export(store, store.projects.get(names[0]), kind, first)
+    report = import_file(store, names[1], first)
+    export(store, store.projects.get(names[1]), kind, second)
+    assert lines(first) == lines(second) == rows
+    assert report.duplicates == 0 and report.left_out == {}
