@@ -10,12 +10,13 @@ const KEYS = {
 const ACTIONS = { u: "undo", z: "undo", backspace: "undo", "?": "help", i: "guidelines", k: "other" };
 const TYPING_PLACES = "input, textarea, select, [contenteditable]:not([contenteditable=false])";
 const POLL_MS = 1500;
+const IDLE_MS = 5000;
 const OVERVIEW_MS = 15000;
 const TYPING_MS = 600;
 const REQUEST_MS = 15000;
 
 let project = null, annotator = "", kind = "pair", overview = null, overviewAt = 0, ready = false, started = 0;
-let configureTimer = 0, looking = false, unreachable = false;
+let configureTimer = 0, looking = false, lookedAt = 0, unreachable = false;
 
 async function post(route, body) {
   const answer = await fetch(new URL(`api/label/${route}`, document.baseURI), {
@@ -54,6 +55,7 @@ const settings = Object.assign(
 const deck = createDeck(ask, outbox, settings);
 
 const other = () => (kind === "pair" ? "single" : "pair");
+const amount = (count, name) => `${count} ${name === "pair" ? "pair" : "single response"}${count === 1 ? "" : "s"}`;
 const left = (name) => (overview ? overview[name].total - overview[name].done : 0);
 
 async function refreshOverview() {
@@ -87,32 +89,34 @@ function sayWhyNone() {
   if (!annotator) return screen.show("name");
   if (unreachable) return screen.show("offline");
   if (!overview) return screen.show("loading");
-  if (outbox.size) return screen.show("saving");
-  const { total, done } = overview[kind], rest = left(other());
+  const { total, done, mine } = overview[kind], rest = left(other());
+  if (outbox.size && (outbox.failing || done < total)) return screen.show("saving");
   const actions = [...(rest > 0 ? ["other"] : []), ...(overview.skipped ? ["restore"] : [])];
   if (!overview.pair.total && !overview.single.total) {
     return screen.show(overview.is_example ? "writing" : "empty", { actions: overview.is_example ? [] : ["data"] });
   }
-  const noun = kind === "pair" ? "pairs" : "single responses", otherNoun = kind === "pair" ? "single responses" : "pairs";
-  const button = element.querySelector('.label-state-actions [data-action="other"]');
-  button.textContent = `Label ${rest} ${otherNoun}`;
-  if (!total) return screen.show("wait", { title: `No ${noun} in this project`, text: `There are ${rest} ${otherNoun} to label.`, actions });
-  if (done >= total) {
-    const thanks = `All ${total} ${noun} are labelled, ${overview[kind].mine} of them by you.`;
-    const next = rest > 0 ? ` ${rest} ${otherNoun} are still waiting, or train a model on what there is.` : " Next: train a model on them.";
-    return screen.show("done", { text: thanks + next, actions: ["train", ...actions, "undo"] });
+  const others = amount(rest, other());
+  element.querySelector('.label-state-actions [data-action="other"]').textContent = `Label ${others}`;
+  if (!total) {
+    const text = `To label here: ${others}.`;
+    return screen.show("wait", { title: `No ${amount(0, kind).slice(2)} in this project`, text, actions });
   }
-  const skipped = overview.skipped ? `you skipped ${overview.skipped}, ` : "";
-  screen.show("wait", {
-    text: `${total - done} ${noun} are left: ${skipped}the others are on somebody else's screen and come back when they are not answered.`,
-    actions: [...actions, "undo"],
-  });
+  if (done >= total) {
+    const thanks = `Labelled: ${amount(total, kind)}, ${mine} of them by you.`;
+    const next = rest > 0 ? `Still waiting: ${others}. Or train a model on what there is.` : "Next: train a model on your answers.";
+    return screen.show("done", { text: `${thanks} ${next}`, actions: ["train", ...actions, "undo"] });
+  }
+  const why = overview.skipped
+    ? `You have skipped ${overview.skipped}; the others are on somebody else's screen, if there are any.`
+    : "They are on somebody else's screen, and come here when they are not answered there.";
+  screen.show("wait", { text: `Left: ${amount(total - done, kind)}. ${why}`, actions: [...actions, "undo"] });
 }
 
 // Fetch until there is a card; called at the start, by the poll and when the deck has run out.
 async function look(first = null) {
   if (looking || project === null || !annotator) return show();
   looking = true;
+  lookedAt = performance.now();
   const asked = started;
   try {
     await session.known;
@@ -135,7 +139,7 @@ function answer(word, from) {
   });
   deck.answer(kind, word);
   count(kind, word, 1);
-  pace.add(seconds);
+  if (word !== "skip") pace.add(seconds);
   if (from === "key") screen.flash(word);
   show();
   if (deck.current(kind)) deck.refill(kind)?.then(() => deck.current(kind) || look());
@@ -246,7 +250,8 @@ async function begin(newProject, name) {
 
 function tick() {
   if (!screen.visible || document.visibilityState !== "visible" || project === null || !annotator) return;
-  if (element.dataset.state !== "card") return look();
+  const pause = ["done", "wait"].includes(element.dataset.state) ? IDLE_MS : 0;
+  if (element.dataset.state !== "card") return performance.now() - lookedAt >= pause && look();
   deck.refill(kind)?.then(() => deck.current(kind)?.item_id === Number(element.dataset.item) || show());
   if (performance.now() - overviewAt > OVERVIEW_MS) refreshOverview();
 }

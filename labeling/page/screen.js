@@ -44,12 +44,17 @@ function createScreen(element, trigger, isCurrent) {
   const find = (selector) => element.querySelector(selector);
   let noticeTimer = 0, painting = 0, texts = cardTexts(null), guidelines = "";
 
+  function write(selector, text) { // the poll says the same again and again: a screen reader should not
+    const place = find(selector);
+    if (place.textContent !== text) place.textContent = text;
+  }
+
   function show(state, detail = {}) {
     element.dataset.state = state;
     if (state === "card") return;
     const [title, text] = STATES[state];
-    find(".label-state h2").textContent = detail.title ?? title;
-    find(".label-state p").textContent = detail.text ?? text;
+    write(".label-state h2", detail.title ?? title);
+    write(".label-state p", detail.text ?? text);
     for (const button of element.querySelectorAll(".label-state-actions button")) {
       button.hidden = !(detail.actions ?? []).includes(button.dataset.action);
     }
