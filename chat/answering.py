@@ -48,7 +48,7 @@ class Answer:
     @property
     def tokens_per_second(self) -> float | None:
         """Speed since the first token; None while it cannot be told."""
-        return (self.tokens - 1) / self.seconds if self.tokens > 1 and self.seconds > 0 else None
+        return (self.tokens - 1) / self.seconds if self.tokens > 1 and self.seconds > 0.02 else None
 
     def stopped(self) -> Answer:
         """Return this answer as a person's stop leaves it."""

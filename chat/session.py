@@ -157,6 +157,15 @@ def compare_once(
     return {"base": texts[0], "tuned": texts[1] if run_id is not None else None}
 
 
+def read_seed(text: str | None) -> int | None:
+    """Return the seed a person typed, None for none. Raises ConfigError for anything but a whole number below 2³¹."""
+    if not (digits := (text or "").strip()):
+        return None
+    if not (digits.isascii() and digits.isdigit() and int(digits) < SEED_LIMIT):
+        raise ConfigError(f"The seed {digits!r} is not a whole number from 0 to {SEED_LIMIT - 1}. Leave it empty for a new one.")
+    return int(digits)
+
+
 def _chat_for(store: Store, question: Question) -> int:
     """Return the chat a question belongs to, begun now where there is none with its speakers."""
     keys = [speaker.key for speaker in question.speakers]

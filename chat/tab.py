@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from chat import view
-from chat.session import Question, SideBySide, Streams, ask
+from chat.session import Question, SideBySide, Streams, ask, read_seed
 from chat.speakers import DEMO, find, speakers
 from chat.transcript import Opened, begin, fresh, reopen
 from errors import AppError, reported
@@ -105,7 +105,7 @@ class ChatTab:
                 placeholder="Ask both…", show_label=False, container=False, lines=1, max_lines=8, submit_btn=True,
                 stop_btn=False, scale=8, elem_id="chat-box", max_length=20_000,
             )
-            self.renew = gr.Button("New chat", scale=1, min_width=110, elem_id="chat-new")
+            self.renew = gr.Button("New chat", scale=0, min_width=110, elem_id="chat-new")
 
     def _settings(self) -> None:
         """Lay the folded settings out; their defaults are those of `Sampling`."""
@@ -124,8 +124,8 @@ class ChatTab:
                     1, 4096, default.max_tokens, step=1, label="Longest answer", elem_id="chat-max-tokens",
                     info="In tokens: short words or parts of words.",
                 )
-                self.seed = gr.Number(
-                    None, precision=0, minimum=0, label="Seed", elem_id="chat-seed", placeholder="a new one each time",
+                self.seed = gr.Textbox(  # not a Number: an empty one turns into 0 when the settings are unfolded
+                    label="Seed", elem_id="chat-seed", placeholder="a new one each time", max_length=10,
                     info="The same seed gives the same answers again.",
                 )
             self.system = gr.Textbox(
@@ -156,15 +156,15 @@ class ChatTab:
 
     def send(
         self, text: str | list[str], project_id: int | None, chat_id: int | None, left: str, right: str,
-        temperature: float, top_p: float, max_tokens: int, seed: int | None, system: str, request: gr.Request,
+        temperature: float, top_p: float, max_tokens: int, seed: str | None, system: str | None, request: gr.Request,
     ) -> Iterator[Any]:
         """Ask both sides and stream what they answer."""
         page = str(request.session_hash)
         try:
-            sampling = Sampling(float(temperature), float(top_p), max_tokens=int(max_tokens), seed=seed)
+            sampling = Sampling(float(temperature), float(top_p), max_tokens=int(max_tokens), seed=read_seed(seed))
             pair = find(self.store, project_id, left, right)
-            words = text if isinstance(text, str) else text[0]
-            yield from self._stream(page, Question(words, pair, sampling, system, chat_id, project_id))
+            words = text[0] if isinstance(text, list) else text
+            yield from self._stream(page, Question(words or "", pair, sampling, system or "", chat_id, project_id))
         except AppError as error:
             gr.Warning(str(error))
             yield (BOX_READY if not self.streams.is_busy(page) else gr.skip(), *[gr.skip()] * 6)

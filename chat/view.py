@@ -43,14 +43,14 @@ def live(snapshot: SideBySide, side: int) -> list[Shown]:
     answer = snapshot.answers[side]
     shown = [*column(snapshot.past, side), _message("user", snapshot.question)]
     if not answer.is_done and not answer.text:
-        return [*shown, _message("assistant", "", {"title": _pending(answer), "status": "pending"})]
+        return [*shown, _message("assistant", f"*{_pending(answer)}*")]
     return [*shown, *_answer(answer.text, answer.finish_reason if answer.is_done else None, answer.error)]
 
 
 def note(answer: Answer) -> str:
     """Return the line under a side whose answer is, or was just, written."""
     if not answer.is_done and not answer.text:
-        return _pending(answer)
+        return ""  # the conversation itself says what is waited for
     return _figures(
         answer.finish_reason if answer.is_done else None, answer.tokens, answer.tokens_per_second, answer.seed,
         answer.left_out,
@@ -80,10 +80,9 @@ def hint(pair: tuple[Speaker, Speaker]) -> str:
     return " ".join(lines)
 
 
-def _message(role: str, text: str, metadata: dict[str, str] | None = None) -> Shown:
+def _message(role: str, text: str) -> Shown:
     # As a part, not as a bare string: a bare one loses its indentation.
-    message: Shown = {"role": role, "content": [{"type": "text", "text": text}]}
-    return message if metadata is None else {**message, "metadata": metadata}
+    return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
 def _stored(answer: ChatMessage | None) -> list[Shown]:
