@@ -38,7 +38,7 @@ def write_prompts(store: Store, project: Project, text: str) -> WriteReport:
     """
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not lines:
-        raise ConfigError("There is nothing to add: write one prompt a line.")
+        raise ConfigError("There is nothing to add: write one prompt a line")
     new = 0
     with store.transaction():
         for number, line in lines:

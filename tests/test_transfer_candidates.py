@@ -1,0 +1,330 @@
+"""Candidates are drawn together, stored as they come, never twice, and survive servers that misbehave."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from errors import ConfigError, ModelError, NotFoundError, WorkerError
+from models.client import Endpoint, Sampling, Workers
+from storage import Project, Store
+from transfer import candidates, drawing, example
+from transfer.candidates import GenerateReport, generate, generate_at, pairs_to_show
+
+Answer = Callable[[dict[str, Any]], str | int | bytes]
+
+
+class Server:
+    """A chat-completions server whose `answer` gives a text, an HTTP status, or raw bytes."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = lambda body: f"{body['messages'][-1]['content']} {body['seed']}"
+        self.requests: list[dict[str, Any]] = []
+        self.open = self.most_open = 0
+        self.lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with server.lock:
+                    server.requests.append(body)
+                    server.open += 1
+                    server.most_open = max(server.most_open, server.open)
+                try:
+                    server._send(self, server.answer(body))
+                except OSError:
+                    pass
+                finally:
+                    with server.lock:
+                        server.open -= 1
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        class Listener(ThreadingHTTPServer):
+            request_queue_size = 128
+            daemon_threads = True
+
+        self._http = Listener(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self.endpoint = Endpoint(f"http://127.0.0.1:{self._http.server_port}/v1", "secret", timeout_seconds=5.0)
+
+    def _send(self, handler: BaseHTTPRequestHandler, answer: str | int | bytes) -> None:
+        if isinstance(answer, str):
+            choice = {"message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
+            content = json.dumps({"choices": [choice], "usage": {"completion_tokens": 3}}).encode()
+        else:
+            content = b'{"error": {"message": "no"}}' if isinstance(answer, int) else answer
+        handler.send_response(answer if isinstance(answer, int) else 200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server that answers at once."""
+    started = Server()
+    yield started
+    started.close()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait milliseconds between retries."""
+    monkeypatch.setattr(drawing, "RETRY_SECONDS", (0.01, 0.02, 0.02))
+
+
+@pytest.fixture
+def asked(store: Store, project: Project) -> Project:
+    """A project with six prompts, the last one with a system message."""
+    for number in range(5):
+        store.prompts.add(project.id, [{"role": "user", "content": f"Q{number}"}])
+    store.prompts.add(project.id, [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Q5"}])
+    return project
+
+
+def draw(store: Store, project: Project, server: Server, **options: Any) -> GenerateReport:
+    options = {"model": "demo", "model_name": "base", "sampling": Sampling(seed=1)} | options
+    return generate_at(store, project, options.pop("endpoint", server.endpoint), **options)
+
+
+def responses(store: Store, project: Project) -> dict[str, list[str]]:
+    return {
+        prompt.messages[-1]["content"]: [response.text for response in store.responses.of_prompt(prompt.id)]
+        for prompt in store.prompts.list(project.id)
+    }
+
+
+def test_each_prompt_gets_its_responses_and_a_pair(store: Store, asked: Project, server: Server) -> None:
+    seen: list[tuple[int, int]] = []
+    report = draw(store, asked, server, progress=lambda done, total: seen.append((done, total)))
+    assert (report.prompts, report.responses, report.pairs, report.singles) == (6, 12, 6, 0)
+    assert report.tokens == 36 and not report.cancelled
+    assert all(len(set(texts)) == 2 for texts in responses(store, asked).values())
+    assert store.items.counts(asked.id)["pair"] == {"total": 6, "done": 0}
+    assert seen[-1] == (12, 12)
+    assert any(request["messages"][0]["role"] == "system" for request in server.requests)
+
+
+def test_where_a_response_came_from_is_stored(store: Store, asked: Project, server: Server) -> None:
+    draw(store, asked, server, sampling=Sampling(temperature=0.7, max_tokens=9, seed=1))
+    first = store.responses.of_prompt(store.prompts.list(asked.id)[0].id)[0]
+    assert (first.model, first.run_id, first.author) == ("demo", None, None)
+    assert first.settings is not None and first.settings["temperature"] == 0.7
+    assert first.text == f"Q0 {first.settings['seed']}" and first.settings["finish_reason"] == "stop"
+
+
+def test_the_same_seed_draws_the_same_responses_and_another_seed_others(
+    store: Store, asked: Project, server: Server
+) -> None:
+    draw(store, asked, server)
+    again = store.projects.ensure("Again")
+    for prompt in store.prompts.list(asked.id):
+        store.prompts.add(again.id, prompt.messages)
+    draw(store, again, server)
+    assert responses(store, again) == responses(store, asked)
+    draw(store, again, server, model="other", sampling=Sampling(seed=2))
+    assert all(len(set(texts)) == 4 for texts in responses(store, again).values())
+
+
+def test_it_tops_up_what_is_missing_and_then_asks_nothing(store: Store, asked: Project, server: Server) -> None:
+    draw(store, asked, server, per_prompt=1)
+    assert draw(store, asked, server, per_prompt=3).responses == 12
+    asked_until_now = len(server.requests)
+    report = draw(store, asked, server, per_prompt=3)
+    assert (report.prompts, report.responses, report.pairs) == (0, 0, 0)
+    assert len(server.requests) == asked_until_now
+    assert report.sentence().startswith("Nothing to do")
+
+
+def test_single_items_are_made_when_asked_for(store: Store, asked: Project, server: Server) -> None:
+    report = draw(store, asked, server, kinds=("single",))
+    assert (report.pairs, report.singles) == (0, 12)
+    assert draw(store, asked, server, kinds=("pair", "single")).pairs == 6
+
+
+def test_identical_responses_are_redrawn_then_left_out(store: Store, asked: Project, server: Server) -> None:
+    server.answer = lambda body: "Always the same." if body["messages"][-1]["content"] == "Q0" else str(body["seed"] % 3)
+    report = draw(store, asked, server)
+    texts = responses(store, asked)
+    assert texts["Q0"] == ["Always the same."]
+    assert all(len(set(each)) == len(each) for each in texts.values())
+    assert Counter(request["messages"][-1]["content"] for request in server.requests)["Q0"] == 2 + candidates.REDRAWS
+    assert report.identical >= 1 and report.responses + report.identical == 12
+    assert "kept saying the same" in report.sentence()
+
+
+def test_empty_responses_are_never_stored(store: Store, asked: Project, server: Server) -> None:
+    server.answer = lambda body: "  \n"
+    assert draw(store, asked, server, per_prompt=1).responses == 0
+    assert not any(responses(store, asked).values())
+
+
+def test_requests_are_under_way_together(store: Store, asked: Project, server: Server) -> None:
+    def slow(body: dict[str, Any]) -> str:
+        time.sleep(0.1)
+        return str(body["seed"])
+
+    server.answer = slow
+    started = time.monotonic()
+    draw(store, asked, server, per_prompt=4)
+    assert server.most_open > 8 and server.most_open <= drawing.IN_FLIGHT
+    assert time.monotonic() - started < 24 * 0.1
+
+
+def test_a_server_that_fails_now_and_then_is_asked_again(store: Store, asked: Project, server: Server) -> None:
+    failures: Counter[int] = Counter()
+
+    def flaky(body: dict[str, Any]) -> str | int | bytes:
+        failures[body["seed"]] += 1
+        return {1: 500, 2: b"<html>garbage", 3: 429}.get(failures[body["seed"]], str(body["seed"]))
+
+    server.answer = flaky
+    assert draw(store, asked, server).responses == 12
+
+
+def test_a_prompt_that_never_gets_an_answer_is_an_error_and_the_rest_is_kept(
+    store: Store, asked: Project, server: Server
+) -> None:
+    server.answer = lambda body: 500 if body["messages"][-1]["content"] == "Q2" else str(body["seed"])
+    with pytest.raises(WorkerError, match="1 prompt got no answer.*10 responses drawn before that are kept"):
+        draw(store, asked, server)
+    assert store.items.counts(asked.id)["pair"]["total"] == 5
+    server.answer = lambda body: str(body["seed"])
+    assert draw(store, asked, server).responses == 2
+
+
+def test_a_server_that_is_gone_ends_the_generation_soon(store: Store, asked: Project, server: Server) -> None:
+    for number in range(300):
+        store.prompts.add(asked.id, [{"role": "user", "content": f"More {number}"}])
+    dead = Endpoint("http://127.0.0.1:9/v1", "secret")
+    asked_for: list[int] = []
+    with pytest.raises(WorkerError, match="Nothing answers at"):
+        draw(store, asked, server, endpoint=lambda: asked_for.append(1) or dead)
+    assert len(asked_for) < 4 * (drawing.IN_FLIGHT + candidates.FAILURES_IN_A_ROW) + 40
+
+
+def test_a_worker_that_comes_back_elsewhere_is_found(store: Store, asked: Project, server: Server) -> None:
+    tries = iter(range(1000))
+    dead = Endpoint("http://127.0.0.1:9/v1", "secret")
+    report = draw(store, asked, server, endpoint=lambda: dead if next(tries) < 5 else server.endpoint)
+    assert report.responses == 12
+
+
+def test_a_model_that_cannot_be_loaded_is_not_tried_again(store: Store, asked: Project, server: Server) -> None:
+    def missing() -> Endpoint:
+        raise ModelError("There is no model 'x'.")
+
+    with pytest.raises(ModelError, match="no model"):
+        draw(store, asked, server, endpoint=missing)
+
+
+def test_cancelling_ends_at_once_and_keeps_what_is_there(store: Store, asked: Project, server: Server) -> None:
+    stop, release = threading.Event(), threading.Event()
+
+    def stuck(body: dict[str, Any]) -> str:
+        if body["messages"][-1]["content"] == "Q0":
+            return str(body["seed"])
+        release.wait(10)
+        return "late"
+
+    server.answer = stuck
+    started = time.monotonic()
+    report = draw(store, asked, server, stop=stop, progress=lambda done, total: stop.set())
+    assert time.monotonic() - started < 5
+    release.set()
+    assert report.cancelled and report.responses == 2 and report.sentence().startswith("Cancelled; kept: 2 new responses")
+    assert len(responses(store, asked)["Q0"]) == 2
+
+
+def test_settings_out_of_range_are_listed_together(store: Store, asked: Project, server: Server) -> None:
+    with pytest.raises(ConfigError) as caught:
+        draw(store, asked, server, per_prompt=0, kinds=("triple",), sampling=Sampling(temperature=-1))
+    assert len(caught.value.problems) == 3
+    with pytest.raises(ConfigError, match="at temperature 0"):
+        draw(store, asked, server, sampling=Sampling(temperature=0))
+    with pytest.raises(NotFoundError, match="no prompts"):
+        draw(store, store.projects.ensure("Empty"), server)
+
+
+def test_a_run_without_adapter_is_refused(store: Store, asked: Project) -> None:
+    run = store.runs.create(asked.id, "dpo", "demo", {}, [])
+    with pytest.raises(ModelError, match="Run 1 is queued and has no adapter"):
+        generate(store, asked, None, run_id=run.id)  # type: ignore[arg-type]
+
+
+@given(own=st.integers(0, 9), others=st.integers(0, 3))
+def test_every_response_is_in_a_pair_wherever_there_is_another(own: int, others: int) -> None:
+    mine, theirs = list(range(own)), list(range(100, 100 + others))
+    pairs = pairs_to_show(mine, theirs)
+    assert all(first != second for first, second in pairs) and len(set(pairs)) == len(pairs)
+    assert {key for pair in pairs for key in pair if key < 100} == (set(mine) if own != 1 or others else set())
+    assert len(pairs) == (own + 1) // 2 - (own == 1 and not others)
+
+
+class Local:
+    """Stands for `Workers` with one server for every model."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.asked = server, 0
+
+    def endpoint(self, model: str) -> Endpoint:
+        self.asked += 1
+        return self.server.endpoint
+
+
+def test_the_example_project_is_there_at_once_and_filled_once(store: Store, server: Server) -> None:
+    project = example.ensure_project(store)
+    assert project is not None and project.is_example and store.prompts.count(project.id) >= 90
+    workers = Local(server)
+    report = example.fill(store, workers)  # type: ignore[arg-type]
+    counts = store.items.counts(project.id)
+    assert counts["pair"]["total"] == report.pairs >= 75 and counts["single"]["total"] == report.singles >= 50
+    asked_until_now = workers.asked
+    assert example.fill(store, workers).pairs == 0 and workers.asked == asked_until_now  # type: ignore[arg-type]
+    assert example.ensure_project(store) == project
+
+
+def test_filling_goes_on_after_it_was_cut_short(store: Store, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("demo.prompts.STARTERS", [[{"role": "user", "content": f"Q{number}"}] for number in range(24)])
+    project, stop = example.ensure_project(store), threading.Event()
+    assert project is not None
+    example.fill(store, Local(server), lambda done, total: done >= 12 and stop.set(), stop)  # type: ignore[arg-type]
+    assert 6 <= store.items.counts(project.id)["pair"]["total"] < 18 and not example.is_filled(store, project)
+    example.fill(store, Local(server))  # type: ignore[arg-type]
+    assert example.is_filled(store, project)
+
+
+def test_no_example_is_made_where_there_are_projects(store: Store, project: Project, server: Server) -> None:
+    workers = Local(server)
+    assert example.ensure_project(store) is None
+    assert example.fill(store, workers).pairs == 0 and workers.asked == 0  # type: ignore[arg-type]
+
+
+def test_a_real_worker_answers_many_prompts(store: Store, asked: Project, tmp_path: Path) -> None:
+    tiny_models = pytest.importorskip("tests.tiny_models", reason="needs torch")
+    folder = tiny_models.save_tiny_model(tmp_path / "tiny")
+    workers = Workers(store.folder / "runs", device="cpu")
+    try:
+        report = generate(
+            store, asked, workers, model=str(folder), sampling=Sampling(temperature=1.0, max_tokens=8, seed=0)
+        )
+    finally:
+        workers.stop()
+    assert report.responses + report.identical == 12 and report.responses >= 10
