@@ -45,7 +45,10 @@ class Question:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Where both answers to one question stand at one moment; answers are left to right, past is what was said before."""
+    """Where both answers to one question stand at one moment.
+
+    past: what was said in the chat before; answers: left to right.
+    """
 
     chat_id: int
     past: list[Turn]
@@ -56,39 +59,6 @@ class SideBySide:
     def is_done(self) -> bool:
         """True when no answer will grow any more."""
         return all(answer.is_done for answer in self.answers)
-
-
-class Streams:
-    """The answers being written now, one question a page. Lets a stop button reach the right ones."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._stops: dict[str, threading.Event] = {}
-
-    def begin(self, page: str) -> threading.Event:
-        """Return the event that will stop this page's answers. Raises ConfigError while some are being written."""
-        with self._lock:
-            if page in self._stops:
-                raise ConfigError("The models are still answering. Wait for them, or press stop first.")
-            return self._stops.setdefault(page, threading.Event())
-
-    def end(self, page: str, stop: threading.Event) -> None:
-        """Stop and forget the answers that `begin` gave `stop` for."""
-        stop.set()
-        with self._lock:
-            if self._stops.get(page) is stop:
-                del self._stops[page]
-
-    def stop(self, page: str) -> None:
-        """Stop the answers of a page, if any are being written."""
-        with self._lock:
-            if page in self._stops:
-                self._stops[page].set()
-
-    def is_busy(self, page: str) -> bool:
-        """Return whether answers for this page are being written."""
-        with self._lock:
-            return page in self._stops
 
 
 def ask(store: Store, workers: Workers, question: Question, stop: threading.Event) -> Iterator[SideBySide]:
@@ -139,7 +109,7 @@ def compare_once(
         if run.state != "finished":
             raise ConfigError(f"Run {run_id} cannot answer: it is {run.state}. `runs` lists the finished ones.")
         if model is not None and model != run.model:
-            raise ConfigError(f"Run {run_id} was trained from {run.model!r}, not {model!r}. Choose that model, or none.")
+            raise ConfigError(f"Run {run_id} was trained from {run.model!r}, not {model!r}. Choose that one, or none.")
         chosen = [base_speaker(run.model), run_speaker(run)]
     seeded = _seeded(Question(prompt, tuple(chosen), sampling))
     messages = [{"role": "user", "content": prompt}]
@@ -162,7 +132,7 @@ def read_seed(text: str | None) -> int | None:
     if not (digits := (text or "").strip()):
         return None
     if not (digits.isascii() and digits.isdigit() and int(digits) < SEED_LIMIT):
-        raise ConfigError(f"The seed {digits!r} is not a whole number from 0 to {SEED_LIMIT - 1}. Leave it empty for a new one.")
+        raise ConfigError(f"The seed must be a whole number from 0 to {SEED_LIMIT - 1}, or empty, not {digits!r}.")
     return int(digits)
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import gradio as gr
 
 from chat import view
-from chat.session import Question, SideBySide, Streams, ask, read_seed
-from chat.speakers import DEMO, find, speakers
+from chat.session import Question, SideBySide, ask, read_seed
+from chat.speakers import DEMO, Speaker, find, speakers
+from chat.streams import Streams
 from chat.transcript import Opened, begin, fresh, reopen
 from errors import AppError, reported
 from models.client import Sampling, Workers
@@ -29,7 +30,6 @@ LATEX = [
 ]
 THINKING = [("<think>", "</think>")]
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
-BOX_READY = {"submit_btn": True, "stop_btn": False, "__type__": "update"}
 guarded = reported(gr.Warning, gr.skip)
 
 
@@ -60,6 +60,11 @@ def suggestions() -> list[list[str]]:
     return [[text] for text in SUGGESTIONS]
 
 
+def choices(known: list[Speaker]) -> list[tuple[str, str]]:
+    """Return speakers as the entries of a list: what is read, and what is chosen."""
+    return [(speaker.label, speaker.key) for speaker in known]
+
+
 class ChatTab:
     """The components of one Chat tab and what they do. Holds no chat: only which pages are being answered."""
 
@@ -80,10 +85,10 @@ class ChatTab:
 
     def _side(self, name: str) -> tuple[gr.Dropdown, gr.Chatbot, gr.Markdown]:
         """Lay one side out: who answers, what was said, and a line of figures."""
-        choices = [(speaker.label, speaker.key) for speaker in speakers(self.store, None)]
+        listed = choices(speakers(self.store, None))
         with gr.Column(min_width=280, elem_classes="chat-side"):
             who = gr.Dropdown(
-                choices, value=choices[0][1], label=f"{name.capitalize()} side", filterable=False,
+                listed, value=listed[0][1], label=f"{name.capitalize()} side", filterable=False,
                 interactive=True, elem_id=f"chat-{name}-model",
             )
             said = gr.Chatbot(
@@ -134,60 +139,60 @@ class ChatTab:
             )
 
     def _connect(self, tab: gr.Tab, project: gr.Dropdown) -> None:
-        """Connect every event. Whatever changes the chat cancels the answers that are being written."""
-        settings = [self.temperature, self.top_p, self.max_tokens, self.seed, self.system]
-        asked = [project, self.chat_id, *self.lists, *settings]
-        answered = [self.box, self.hint, self.chat_id, *self.bots, *self.notes]
-        chains = [
-            trigger(self.send, [text, *asked], answered, concurrency_limit=32, **PRIVATE)
-            for trigger, text in ((self.box.submit, self.box), (self.chips.click, self.chips))
-        ]
+        """Connect every event. All of them may repaint everything: a running answer hands over to what replaces it."""
         everything = [
             self.hint, self.chips, *self.lists, *self.bots, *self.notes, self.chat_id, self.newest_run, self.box,
             self.temperature, self.top_p, self.max_tokens, self.system,
         ]
         pair = [project, *self.lists]
+        settings = [self.temperature, self.top_p, self.max_tokens, self.seed, self.system]
+        for trigger, text in ((self.box.submit, self.box), (self.chips.click, self.chips)):
+            trigger(self.send, [text, *pair, self.chat_id, *settings], everything, concurrency_limit=32, **PRIVATE)
         self.box.stop(self.halt, None, None, queue=False, **PRIVATE)
-        self.renew.click(self.begin, [self.chat_id, *pair], everything, cancels=chains, queue=False, **PRIVATE)
+        self.renew.click(self.begin, pair, everything, queue=False, **PRIVATE)
         for each in self.lists:
-            each.input(self.choose, pair, everything, cancels=chains, queue=False, **PRIVATE)
-        project.change(self.open, project, everything, cancels=chains, queue=False, **PRIVATE)
-        tab.select(self.look, [project, self.newest_run], everything, queue=False, **PRIVATE)
+            each.input(self.choose, pair, everything, queue=False, **PRIVATE)
+        project.change(self.open, project, everything, queue=False, **PRIVATE)
+        tab.select(self.look, [project, self.newest_run, self.chat_id], everything, queue=False, **PRIVATE)
 
     def send(
-        self, text: str | list[str], project_id: int | None, chat_id: int | None, left: str, right: str,
+        self, text: str | list[str] | None, project_id: int | None, left: str, right: str, chat_id: int | None,
         temperature: float, top_p: float, max_tokens: int, seed: str | None, system: str | None, request: gr.Request,
     ) -> Iterator[Any]:
         """Ask both sides and stream what they answer."""
-        page = str(request.session_hash)
         try:
             sampling = Sampling(float(temperature), float(top_p), max_tokens=int(max_tokens), seed=read_seed(seed))
             pair = find(self.store, project_id, left, right)
             words = text[0] if isinstance(text, list) else text
-            yield from self._stream(page, Question(words or "", pair, sampling, system or "", chat_id, project_id))
+            question = Question(words or "", pair, sampling, system or "", chat_id, project_id)
+            yield from self._stream(str(request.session_hash), question)
         except AppError as error:
             gr.Warning(str(error))
-            yield (BOX_READY if not self.streams.is_busy(page) else gr.skip(), *[gr.skip()] * 6)
+            yield gr.skip()
 
     def _stream(self, page: str, question: Question) -> Iterator[Any]:
-        stop = self.streams.begin(page)
-        first = True
+        stream, first = self.streams.begin(page), True
         try:
-            with closing(ask(self.store, self.workers, question, stop)) as snapshots:
+            with closing(ask(self.store, self.workers, question, stream.stop)) as snapshots:
                 for snapshot in snapshots:
+                    if stream.successor is not None:
+                        break
                     yield self._painted(snapshot, first)
                     first = False
-        finally:  # reached too when the page is closed, or the event cancelled
-            self.streams.end(page, stop)
+        finally:  # reached too when the page is closed
+            successor = self.streams.end(page)
+        if successor is not None:
+            yield successor
 
     def _painted(self, snapshot: SideBySide, first: bool) -> tuple[Any, ...]:
         """Return the updates for one moment. The text box is emptied once: the next message may be in it already."""
-        box = gr.Textbox(value="", submit_btn=False, stop_btn=True) if first else gr.skip()
-        if snapshot.is_done:
-            box = gr.Textbox(value="", submit_btn=True, stop_btn=False) if first else BOX_READY
+        box: dict[str, Any] = gr.skip()
+        if first or snapshot.is_done:
+            emptied = {"value": ""} if first else {}
+            box = gr.update(submit_btn=snapshot.is_done, stop_btn=not snapshot.is_done, **emptied)
         bots = [view.live(snapshot, side) for side in range(2)]
         notes = [view.note(answer) for answer in snapshot.answers]
-        return (box, gr.skip(), snapshot.chat_id, *bots, *notes)
+        return (*[gr.skip()] * 4, *bots, *notes, snapshot.chat_id, gr.skip(), box, *[gr.skip()] * 4)
 
     def halt(self, request: gr.Request) -> None:
         """Stop this page's answers; the stream itself then shows what is left of them."""
@@ -196,43 +201,43 @@ class ChatTab:
     @guarded
     def open(self, project_id: int | None, request: gr.Request) -> Any:
         """Show the newest chat of a project."""
-        self.streams.stop(str(request.session_hash))
-        return self._shown(reopen(self.store, project_id))
+        return self._shown(reopen(self.store, project_id), request)
 
     @guarded
-    def look(self, project_id: int | None, newest_run: int | None, request: gr.Request) -> Any:
-        """Bring the lists up to date when the tab is opened; a run that has finished meanwhile is chosen at once."""
-        opened = reopen(self.store, project_id)
+    def look(
+        self, project_id: int | None, newest_run: int | None, chat_id: int | None, request: gr.Request
+    ) -> Any:
+        """Bring an opened tab up to date; a run that has finished meanwhile is chosen at once."""
         if self.streams.is_busy(str(request.session_hash)):
             return gr.skip()
-        if opened.newest_run_id != newest_run:
-            return self._shown(opened)
-        lists = [gr.Dropdown(choices=[(speaker.label, speaker.key) for speaker in opened.known])] * 2
+        opened = reopen(self.store, project_id)
+        if opened.newest_run_id != newest_run or (opened.chat and opened.chat.id == chat_id):
+            return self._shown(opened, request)
+        lists = [gr.update(choices=choices(opened.known))] * 2
         return (gr.skip(), gr.skip(), *lists, *[gr.skip()] * 11)
 
     @guarded
     def choose(self, project_id: int | None, left: str, right: str, request: gr.Request) -> Any:
         """Begin afresh with other speakers: answers of one model are no history for another."""
-        self.streams.stop(str(request.session_hash))
-        return self._shown(fresh(self.store, project_id, find(self.store, project_id, left, right)))
+        return self._shown(fresh(self.store, project_id, find(self.store, project_id, left, right)), request)
 
     @guarded
-    def begin(
-        self, chat_id: int | None, project_id: int | None, left: str, right: str, request: gr.Request
-    ) -> Any:
+    def begin(self, project_id: int | None, left: str, right: str, request: gr.Request) -> Any:
         """Begin a new chat; the old one stays stored."""
-        self.streams.stop(str(request.session_hash))
-        return self._shown(begin(self.store, project_id, find(self.store, project_id, left, right)))
+        return self._shown(begin(self.store, project_id, find(self.store, project_id, left, right)), request)
 
-    def _shown(self, opened: Opened) -> tuple[Any, ...]:
-        """Return the updates that show a chat, in the order of `everything`."""
-        choices = [(speaker.label, speaker.key) for speaker in opened.known]
-        lists = [gr.Dropdown(choices=choices, value=speaker.key) for speaker in opened.pair]
+    def _shown(self, opened: Opened, request: gr.Request) -> Any:
+        """Return the updates that show a chat, in the order of `everything`, or leave them to a running answer."""
+        lists = [gr.update(choices=choices(opened.known), value=speaker.key) for speaker in opened.pair]
         bots = [view.column(opened.turns, side) for side in range(2)]
         notes = [view.idle_note(self.workers, opened, side) for side in range(2)]
         demo = any(speaker.model == DEMO for speaker in opened.pair)
-        chips = gr.Dataset(visible=demo and bool(suggestions()))
+        chips = gr.update(visible=demo and bool(suggestions()))
         chat_id = opened.chat.id if opened.chat else None
+        box = gr.update(submit_btn=True, stop_btn=False)
         names = ("temperature", "top_p", "max_tokens", "system")
         kept = [opened.settings.get(name, gr.skip()) for name in names]
-        return (view.hint(opened.pair), chips, *lists, *bots, *notes, chat_id, opened.newest_run_id, BOX_READY, *kept)
+        updates = (
+            view.hint(opened.pair), chips, *lists, *bots, *notes, chat_id, opened.newest_run_id, box, *kept
+        )
+        return gr.skip() if self.streams.replace(str(request.session_hash), updates) else updates

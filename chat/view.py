@@ -26,7 +26,7 @@ WORKER_LINES = {
 DEMO_LINE = (
     "The demo is a tiny model: it answers simple everyday questions, in English or Chinese, and it is often wrong."
 )
-TRAIN_LINE = "Nothing is trained yet, so the same model is on both sides. Train first; then the tuned model appears here."
+TRAIN_LINE = "Train first; then the tuned model appears here. Until then the same model is on both sides."
 
 
 def column(past: list[Turn], side: int) -> list[Shown]:
@@ -87,7 +87,7 @@ def _message(role: str, text: str) -> Shown:
 
 def _stored(answer: ChatMessage | None) -> list[Shown]:
     if answer is None:
-        return _answer("", "error", "No answer was kept: it is still being written elsewhere, or the program ended meanwhile.")
+        return _answer("", "error", "No answer yet: it is being written on another page, or the program ended meanwhile.")
     return _answer(answer.content, answer.finish_reason, (answer.settings or {}).get("error", ""))
 
 

@@ -10,8 +10,9 @@ from contextlib import ExitStack
 import pytest
 
 from chat.answering import says_too_long, without_oldest_exchange
-from chat.session import Question, SideBySide, Streams, ask, compare_once, read_seed
+from chat.session import Question, SideBySide, ask, compare_once, read_seed
 from chat.speakers import Speaker, base_speaker
+from chat.streams import Streams
 from chat.transcript import history, turns
 from errors import ConfigError, ModelError, NotFoundError, WorkerError
 from models.client import Sampling
@@ -189,7 +190,8 @@ def test_the_next_message_carries_each_sides_own_history(served, store) -> None:
     first = ask_all(store, server, Question("One", (BASE, RUN)))[-1]
     second = ask_all(store, server, Question("Two", (BASE, RUN), chat_id=first.chat_id))[-1]
     assert second.chat_id == first.chat_id and len(second.past) == 1
-    said = {request["model"]: [message["content"] for message in request["messages"]] for request in server.requests[2:]}
+    asked = {request["model"]: request["messages"] for request in server.requests[2:]}
+    said = {model: [message["content"] for message in messages] for model, messages in asked.items()}
     assert said == {"base": ["One", "plain", "Two"], "run-3": ["One", "polite", "Two"]}
 
 
@@ -202,7 +204,8 @@ def test_other_speakers_begin_a_new_chat(served, store) -> None:
 
 def test_history_leaves_out_questions_a_side_did_not_answer(store, project) -> None:
     chat = store.chats.create(["base:demo", "run-3"], {}, project.id)
-    for text, answers in (("One", [("yes", "stop"), ("half", "error")]), ("Two", [("no", "stopped"), ("never", "stop")])):
+    said = {"One": [("yes", "stop"), ("half", "error")], "Two": [("no", "stopped"), ("never", "stop")]}
+    for text, answers in said.items():
         question_id = store.chats.add_message(chat.id, "user", text)
         for side, (content, reason) in enumerate(answers):
             settings = {"question_id": question_id}
@@ -247,14 +250,21 @@ def test_an_empty_message_is_refused_and_nothing_is_stored(store, project) -> No
 
 def test_a_page_answers_one_question_at_a_time() -> None:
     streams = Streams()
-    stop = streams.begin("page")
+    stream = streams.begin("page")
     with pytest.raises(ConfigError, match="still answering"):
         streams.begin("page")
     streams.begin("another page")
     streams.stop("page")
-    assert stop.is_set()
-    streams.end("page", stop)
+    assert stream.stop.is_set() and streams.end("page") is None
     assert not streams.is_busy("page") and streams.is_busy("another page")
+
+
+def test_what_replaces_a_running_answer_is_handed_to_it() -> None:
+    streams = Streams()
+    assert not streams.replace("page", "a new chat")
+    stream = streams.begin("page")
+    assert streams.replace("page", "a new chat") and stream.stop.is_set()
+    assert streams.end("page") == "a new chat"
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "one", "9999999999", "²"])
