@@ -73,6 +73,16 @@ class UnpairedLogps:
     kl: Tensor
     weights: tuple[float, float] = (1.0, 1.0)
 
+    @property
+    def chosen(self) -> Tensor:
+        """Policy logps of the desirable responses."""
+        return self.logps[self.desirable]
+
+    @property
+    def rejected(self) -> Tensor:
+        """Policy logps of the undesirable responses."""
+        return self.logps[~self.desirable]
+
 
 @dataclass(frozen=True)
 class LossResult:

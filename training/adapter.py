@@ -1,0 +1,94 @@
+"""The LoRA adapter: put on a base model, and written to a folder as PEFT writes it. Does not know how it is trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+
+from errors import ConfigError
+from training.config import TrainingConfig
+
+
+def attach(model: torch.nn.Module, config: TrainingConfig) -> peft.PeftModel:
+    """Put a fresh adapter on a base model, in place: it changes nothing until it is trained.
+
+    Everything stays in eval mode but the adapter's own dropout, so the base's dropout adds no noise.
+    Raises ConfigError when `lora_targets` names layers that the model does not have.
+    """
+    targets = [name.strip() for name in config.lora_targets.split(",") if name.strip()]
+    torch.manual_seed(config.seed)
+    lora = peft.LoraConfig(
+        task_type=peft.TaskType.CAUSAL_LM,
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=targets[0] if targets == ["all-linear"] else targets,
+        bias="none",
+    )
+    try:
+        adapted = peft.get_peft_model(model, lora)
+    except ValueError as error:
+        raise ConfigError(f"lora_targets {config.lora_targets!r} does not fit {config.model}: {error}") from error
+    adapted.eval()
+    for name, module in adapted.named_modules():
+        if "lora_dropout" in name:
+            module.train()
+    return adapted
+
+
+def trainable(model: peft.PeftModel) -> list[torch.nn.Parameter]:
+    """Return the adapter's weights."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def write(
+    model: peft.PeftModel, folder: Path, config: TrainingConfig, summary: Mapping[str, Any], card: str
+) -> None:
+    """Write an adapter folder whole or not at all: what PEFT writes, with config, metrics and a model card beside.
+
+    Raises OSError when the disk is full; then nothing is left behind.
+    """
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        # Embeddings are never adapted; "auto" would ask the model hub whether they were resized.
+        model.save_pretrained(unfinished, save_embedding_layers=False)
+        _write_json(unfinished / "training_config.json", config.to_dict())
+        _write_json(unfinished / "metrics.json", {**summary, "versions": versions()})
+        (unfinished / "README.md").write_text(card, encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that a result depends on."""
+    return {module.__name__: module.__version__ for module in (torch, transformers, peft)}
+
+
+def model_card(config: TrainingConfig, summary: Mapping[str, Any], sentence: str) -> str:
+    """Return a short model card. sentence: what it was trained on."""
+    figures = "\n".join(
+        f"| {name} | {value:.4g} |" for name, value in sorted(summary.items()) if isinstance(value, (int, float))
+    )
+    return (
+        f"---\nlibrary_name: peft\ntags: [preference-studio, {config.method}, lora]\n---\n\n"
+        f"# Adapter for {Path(config.model).name}, trained with {config.loss.title}\n\n{sentence}\n\n"
+        f"Method: {config.loss.title} ({config.loss.source}). Base model: `{config.model}`. The settings are in"
+        " `training_config.json`, the figures at the end of training below and in `metrics.json`.\n\n"
+        f"| figure | value |\n|---|---|\n{figures}\n"
+    )
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False), encoding="utf-8")

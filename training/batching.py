@@ -1,0 +1,76 @@
+"""Which examples a step trains on and how they are cut into forward passes. Does not know tokens' meaning.
+
+The order is a pure function of the seed and the step, so a run can be taken up again at any step.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Sequence
+
+
+class BatchOrder:
+    """A seeded order of examples without end: every epoch visits each once, newly shuffled.
+
+    Classes are spread evenly, so that every batch holds both where there are enough of the rarer one.
+    """
+
+    def __init__(self, classes: Sequence[Hashable], batch_size: int, seed: int) -> None:
+        """classes: one entry per example (all equal when there is but one kind)."""
+        assert classes and batch_size >= 1
+        self.batch_size = batch_size
+        self.count = len(classes)
+        self._members: dict[Hashable, list[int]] = {}
+        for index, kind in enumerate(classes):
+            self._members.setdefault(kind, []).append(index)
+        self._seed = seed
+        self._cached: tuple[int, list[int]] = (-1, [])
+
+    def indices(self, step: int) -> list[int]:
+        """Return the examples of an optimiser step, counted from 0; a batch may reach into the next epoch."""
+        places = range(step * self.batch_size, (step + 1) * self.batch_size)
+        return [self.epoch(place // self.count)[place % self.count] for place in places]
+
+    def epoch(self, epoch: int) -> list[int]:
+        """Return the order of one epoch, counted from 0."""
+        if self._cached[0] != epoch:
+            self._cached = (epoch, self._shuffled(random.Random(f"order {self._seed} {epoch}")))
+        return self._cached[1]
+
+    def _shuffled(self, source: random.Random) -> list[int]:
+        placed = []
+        for members in self._members.values():
+            shuffled = source.sample(members, len(members))
+            # Evenly spaced, in and across epochs: a batch holds each class within one of its share.
+            placed += [((rank + 0.5) / len(members), source.random(), index) for rank, index in enumerate(shuffled)]
+        return [index for *_, index in sorted(placed)]
+
+
+def micro_batches(lengths: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
+    """Cut a batch into parts whose padded size stays within `tokens`, longest first.
+
+    lengths: for each example the lengths of its rows, in tokens. Returns positions in `lengths`. An example that
+    alone is larger than the budget gets a part of its own.
+    """
+    parts: list[list[int]] = []
+    rows = longest = 0
+    for place in sorted(range(len(lengths)), key=lambda place: -max(lengths[place])):
+        if not parts or (rows + len(lengths[place])) * longest > tokens:
+            parts.append([])
+            rows, longest = 0, max(lengths[place])
+        parts[-1].append(place)
+        rows += len(lengths[place])
+    return parts
+
+
+def split_by_prompt(prompt_ids: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Return the indices to train on and those held out: whole prompts, about `share` of the examples."""
+    prompts = sorted(set(prompt_ids))
+    random.Random(f"held out {seed}").shuffle(prompts)
+    held: set[int] = set()
+    wanted = round(share * len(prompt_ids))
+    while wanted > 0 and prompts:
+        held.add(prompts.pop())
+        wanted = round(share * len(prompt_ids)) - sum(own in held for own in prompt_ids)
+    train = [index for index, own in enumerate(prompt_ids) if own not in held]
+    return train, [index for index, own in enumerate(prompt_ids) if own in held]

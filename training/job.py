@@ -1,0 +1,157 @@
+"""The web side of a run: start its process, cancel it, notice its death, read its log. Does not know torch.
+
+A run belongs to the store, not to who started it: its process is detached and outlives the page, and a page that
+comes later finds it there. Every function may be called by several processes at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from errors import TrainingError
+from models import catalog
+from storage import Project, Run, Store
+from training.config import TrainingConfig
+from training.dataset import summary_of
+from training.lock import ProcessLock
+from training.run import LOCK_NAME, LOG_NAME
+
+# A queued run whose process has not appeared by then never will: the interpreter takes about a second.
+START_SECONDS = 60.0
+TAIL_BYTES = 64 * 1024
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def create(store: Store, project: Project, config: TrainingConfig) -> Run:
+    """Store a queued run with a snapshot of the project's labels.
+
+    Raises ConfigError when its method cannot train on them, ModelError when there is no such model, TrainingError
+    while another run is active.
+    """
+    reconcile(store)
+    rows = list(store.labels.judged(project.id))
+    summary_of(rows).check(config.method)
+    catalog.resolve(config.model)
+    return store.runs.create(
+        project.id, config.method, config.model, config.to_dict(), [row["label_id"] for row in rows]
+    )
+
+
+def start(
+    store: Store,
+    project: Project,
+    config: TrainingConfig,
+    device: str = "auto",
+    before_start: Callable[[], None] = lambda: None,
+) -> Run:
+    """Create a run and train it in a process of its own that outlives this one; return it queued.
+
+    before_start: called once the run is accepted, to free what training needs (a GPU). Raises as `create`, and
+    TrainingError when the process cannot be started.
+    """
+    run = create(store, project, config)
+    try:
+        before_start()
+        process = _spawn(store, run, device)
+    except BaseException as error:
+        store.runs.end(run.id, "failed", f"The training process could not be started: {error}.")
+        if isinstance(error, OSError):
+            raise TrainingError(store.runs.get(run.id).message) from error
+        raise
+    # The thread takes the exit code, so that no zombie is left, and tells the store at once when it was a death.
+    threading.Thread(target=_wait, args=(store, process), daemon=True, name=f"run-{run.id}").start()
+    return run
+
+
+def cancel(store: Store, run_id: int) -> Run:
+    """Ask a run to stop after its current forward pass; asked again, end its process at once. Return the run."""
+    reconcile(store)
+    run = store.runs.get(run_id)
+    if not run.is_active:
+        return run
+    lives = _lock(store, run_id).is_held()
+    if not lives and run.state == "queued":
+        store.runs.end(run_id, "cancelled", "Cancelled before it began.")
+    elif not run.cancel_requested:
+        store.runs.request_cancel(run_id)
+    elif lives and run.pid is not None:  # the lock says that the process id is the run's own
+        os.kill(run.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        store.runs.end(run_id, "cancelled", f"Stopped at once at {_place(run)}; nothing was kept.")
+    return store.runs.get(run_id)
+
+
+def reconcile(store: Store) -> Run | None:
+    """Mark the active run as failed when its process is gone; return the run that is still active, if any."""
+    run = store.runs.active()
+    if run is None or _lock(store, run.id).is_held():
+        return run
+    if run.state == "queued" and time.time() - run.created_at < START_SECONDS:
+        return run
+    # It may have ended, with its own last word, between the two looks.
+    again = store.runs.get(run.id)
+    if not again.is_active:
+        return None
+    if again.cancel_requested:
+        store.runs.end(run.id, "cancelled", f"Cancelled at {_place(again)}; nothing was kept.")
+    else:
+        store.runs.end(run.id, "failed", _epitaph(store, again))
+    return None
+
+
+def log_tail(store: Store, run_id: int, lines: int = 200) -> str:
+    """Return the last lines of a run's log; "" while there is none. Progress bars keep their last state only."""
+    path = store.runs.folder(run_id) / LOG_NAME
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    # Split at \n only: str.splitlines would also split at \r, which progress bars use to draw over themselves.
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip().split("\n")[-lines:])
+
+
+def _spawn(store: Store, run: Run, device: str) -> subprocess.Popen:
+    log = store.runs.folder(run.id) / LOG_NAME
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "training.run", "--data", str(store.folder), "--run", str(run.id)]
+    detached: dict = {"start_new_session": True}
+    if os.name == "nt":
+        detached = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
+    # Threads that wait by spinning starve a chat worker on the same cores: five times slower, measured.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **os.environ}
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*command, "--device", device], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, **detached,
+        )
+
+
+def _wait(store: Store, process: subprocess.Popen) -> None:
+    try:
+        if process.wait() != 0:
+            reconcile(store)
+    finally:
+        store.close()
+
+
+def _lock(store: Store, run_id: int) -> ProcessLock:
+    return ProcessLock(store.runs.folder(run_id) / LOCK_NAME)
+
+
+def _place(run: Run) -> str:
+    return f"step {run.step} of {run.total_steps}"
+
+
+def _epitaph(store: Store, run: Run) -> str:
+    last = log_tail(store, run.id, 1).strip()
+    where = f" at {_place(run)}" if run.state == "running" else " before it began"
+    said = f" Its last words: {last}" if last else ""
+    return f"The training process ended without a word{where}; it was killed, or the machine ran out of memory.{said}"

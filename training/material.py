@@ -1,0 +1,98 @@
+"""What a run trains and measures on: rows of tokens, split by prompt, checked. Does not know losses or models.
+
+The lines it gives say what was left out and how good and bad answers are weighed: nothing happens silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from errors import ConfigError
+from training.batching import split_by_prompt
+from training.config import TrainingConfig
+from training.losses import class_weights
+from training.rows import (
+    Exclusion,
+    left_out_sentence,
+    pair_rows,
+    renderer,
+    response_rows,
+    with_mismatched,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Material:
+    """The rows to train on and to measure on, PairRows or ResponseRows, with what was left out."""
+
+    train: list[Any]
+    held_out: list[Any]
+    left_out: list[Exclusion]
+    lines: list[str]
+
+    @property
+    def classes(self) -> list[Hashable]:
+        """Return the class of each training row: whether it is desirable; all the same for pairs."""
+        return [getattr(row, "desirable", True) for row in self.train]
+
+
+def gather(
+    examples: Sequence[Any], tokenizer: PreTrainedTokenizerBase, config: TrainingConfig, max_length_tokens: int
+) -> Material:
+    """Tokenise, leave out what cannot be used, and hold out whole prompts.
+
+    Raises ConfigError when fewer than two pairs, or one class only for an unpaired method, are usable.
+    """
+    rendered = renderer(tokenizer, max_length_tokens)
+    rows, left_out = (pair_rows if config.loss.paired else response_rows)(examples, rendered)
+    lines = [f"{len(rows)} {'pairs' if config.loss.paired else 'responses'} to learn from."]
+    if left_out:
+        labels = ", ".join(sorted({str(exclusion.label_id) for exclusion in left_out}, key=int)[:50])
+        lines.append(f"{left_out_sentence(left_out)}: labels {labels}.")
+    _check_enough(rows, left_out, config)
+    train, held_out = _split(rows, config)
+    if held_out:
+        lines.append(f"{len(held_out)} held out to measure on, by prompt.")
+    if not config.loss.paired:
+        train = with_mismatched(train, rendered, config.seed)
+        held_out = with_mismatched(held_out, rendered, config.seed)
+        lines += _class_lines(train, config)
+    return Material(train, held_out, left_out, lines)
+
+
+def _split(rows: list[Any], config: TrainingConfig) -> tuple[list[Any], list[Any]]:
+    """Hold out prompts, unless too little would be left to train on."""
+    prompt_ids = [row.example.prompt_id for row in rows]
+    train, held = split_by_prompt(prompt_ids, config.held_out_share, config.seed)
+    train_rows, held_rows = [rows[index] for index in train], [rows[index] for index in held]
+    return (train_rows, held_rows) if _enough(train_rows, config) else (rows, [])
+
+
+def _enough(rows: list[Any], config: TrainingConfig) -> bool:
+    if config.loss.paired:
+        return len(rows) >= 2
+    return len({row.desirable for row in rows}) == 2
+
+
+def _check_enough(rows: list[Any], left_out: list[Exclusion], config: TrainingConfig) -> None:
+    if _enough(rows, config):
+        return
+    wanted = "at least two pairs" if config.loss.paired else "both good and bad answers"
+    problem = f"{config.loss.title} needs {wanted}, and {len(rows)} usable examples are not that"
+    if left_out:
+        problem += f"; {left_out_sentence(left_out)}"
+    raise ConfigError(f"{problem}. Label some more, or raise max_length_tokens if answers were too long.")
+
+
+def _class_lines(rows: list[Any], config: TrainingConfig) -> list[str]:
+    good = sum(row.desirable for row in rows)
+    weights = class_weights(good, len(rows) - good, config.loss)
+    lines = [f"{good} good, {len(rows) - good} bad, so desirable {weights[0]:.2g} and undesirable {weights[1]:.2g}."]
+    if config.loss.reference_point == "kl" and all(row.mismatched is None for row in rows):
+        lines.append("All answers belong to one prompt, so the distance from the base (z0) counts as 0.")
+    return lines
