@@ -15,10 +15,10 @@ from storage import Store
 
 PAGE = Path(__file__).parent / "page"
 # One script, in this order: each part uses what the parts before it define.
-SCRIPTS = ("outbox.js", "deck.js", "clock.js", "session.js", "screen.js", "controller.js")
+SCRIPTS = ("outbox.js", "deck.js", "clock.js", "session.js", "text.js", "screen.js", "controller.js")
+# No single dollar: Gradio would take "$5 … $10" for mathematics; `text.js` turns what is into \\(…\\).
 LATEX = [
     {"left": "$$", "right": "$$", "display": True},
-    {"left": "$", "right": "$", "display": False},
     {"left": "\\(", "right": "\\)", "display": False},
     {"left": "\\[", "right": "\\]", "display": True},
 ]

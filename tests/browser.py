@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = [
@@ -22,6 +22,8 @@ ARGUMENTS = [
     "--disable-sync", "--no-first-run",
 ]
 START_SECONDS = 60.0
+# A busy machine takes long to open a page; what holds is seen at once, however long this is.
+EXPECT_MS = 20_000
 
 
 def chromium() -> str | None:
@@ -54,6 +56,7 @@ def serve(app: Any) -> Iterator[str]:
 @contextmanager
 def open_browser() -> Iterator[Browser]:
     """Start a headless Chromium; close it at the end."""
+    expect.set_options(timeout=EXPECT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         try:

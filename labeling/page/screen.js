@@ -16,24 +16,6 @@ const STATES = {
   wait: ["Nothing for you right now", ""],
 };
 
-// The conversation before the last message as Markdown. Each line of a message is quoted, so that nothing inside one
-// (an open code fence, a heading) can reach the next.
-function contextMarkdown(messages) {
-  const names = { system: "System", user: "User", assistant: "Assistant" };
-  return messages.slice(0, -1).map(({ role, content }) => {
-    const quoted = content.split(/\r\n|\r|\n/).map((line) => `> ${line}`).join("\n");
-    return `###### ${names[role] ?? "Message"}\n\n${quoted}`;
-  }).join("\n\n");
-}
-
-const shownText = (text) => (text.trim() ? text : "*(an empty response)*");
-
-function cardTexts(card) {
-  if (!card) return ["", "", "", ""];
-  const [a, b] = card.responses.map((response) => shownText(response.text));
-  return [contextMarkdown(card.messages), shownText(card.messages.at(-1)?.content ?? ""), a, b ?? ""];
-}
-
 const minutesText = (minutes) => {
   if (minutes < 1) return "under a minute left";
   if (minutes < 90) return `about ${Math.round(minutes)} min left`;

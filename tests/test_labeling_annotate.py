@@ -1,0 +1,225 @@
+"""Recording and undoing: words become verdicts on response ids, once, and every step stays in the history."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from errors import LabelError, NotFoundError
+from labeling import annotate, queue
+from storage import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path)
+    yield store
+    store.close()
+
+
+def make_item(store: Store, kind: str = "pair", project: str = "P", wanted: int = 1) -> tuple[int, int, list[int]]:
+    """Return project id, item id and response ids of a new item."""
+    project_id = store.projects.ensure(project).id
+    number = store.prompts.count(project_id)
+    prompt_id, _ = store.prompts.add(project_id, [{"role": "user", "content": f"Question {number}"}])
+    ids = [store.responses.add(prompt_id, side)[0] for side in ("xy" if kind == "pair" else "x")]
+    return project_id, store.items.add(project_id, prompt_id, ids, wanted_labels=wanted)[0], ids
+
+
+def say(store: Store, project_id: int, item_id: int, word: str, shown: list[int], number: int = 0, **changes):
+    fields = {"client_id": f"client-{number:04d}", "session": "session-1", "active_seconds": 2.5, "annotator": "Ann"}
+    return annotate.record(store, project_id, item_id, word=word, shown_response_ids=shown, **{**fields, **changes})
+
+
+@pytest.mark.parametrize(("word", "index"), [("a", 0), ("b", 1)])
+def test_a_side_is_stored_as_the_response_that_was_shown_there(store, word, index):
+    project_id, item_id, ids = make_item(store)
+    shown = ids[::-1]
+    label = say(store, project_id, item_id, word, shown)
+    assert (label.verdict, label.chosen_response_id) == ("chosen", shown[index])
+    assert label.shown_response_ids == shown and label.active_seconds == 2.5 and label.source == "person"
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [("pair", "tie"), ("pair", "both_bad"), ("pair", "skip"), ("single", "good"), ("single", "bad"), ("single", "skip")],
+)
+def test_other_words_choose_no_response(store, kind, word):
+    project_id, item_id, ids = make_item(store, kind)
+    label = say(store, project_id, item_id, word, ids)
+    assert (label.verdict, label.chosen_response_id) == (word, None)
+
+
+@settings(deadline=None)
+@given(kind=st.sampled_from(["pair", "single"]), data=st.data())
+def test_the_word_of_a_label_is_the_word_that_was_said(kind, data):
+    word = data.draw(st.sampled_from(annotate.WORDS[kind]))
+    shown = data.draw(st.permutations([7, 8])) if kind == "pair" else [7]
+    verdict, chosen = annotate.verdict_of(kind, word, shown)
+    label = annotate.Label(1, "c", 1, "Ann", verdict, chosen, list(shown), None, None, "person", 0.0)
+    assert annotate.word_of(label) == word
+
+
+@settings(deadline=None)
+@given(st.one_of(st.none(), st.floats(), st.integers(), st.text(max_size=5), st.lists(st.integers())))
+def test_active_seconds_are_finite_and_within_a_day(seconds):
+    clamped = annotate.clamped_seconds(seconds)
+    assert math.isfinite(clamped) and 0.0 <= clamped <= annotate.MAX_ACTIVE_SECONDS
+    if isinstance(seconds, float) and 0.0 <= seconds <= annotate.MAX_ACTIVE_SECONDS:
+        assert clamped == seconds
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"annotator": " "}, {"annotator": "x" * 101}, {"annotator": "a\x00b"}, {"annotator": "\ud800"},
+        {"client_id": ""}, {"client_id": "x" * 65}, {"client_id": "no spaces"}, {"session": "ü" * 9},
+        {"word": "good"}, {"word": "c"}, {"word": ""}, {"shown_response_ids": []},
+        {"shown_response_ids": [1, 1]}, {"shown_response_ids": [1]}, {"shown_response_ids": [1, 99]},
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_and_nothing_is_stored(store, changes):
+    project_id, item_id, ids = make_item(store)
+    fields = {"word": "a", "shown_response_ids": ids, "annotator": "Ann", "client_id": "client-1", "session": "session-1"}
+    with pytest.raises(LabelError):
+        annotate.record(store, project_id, item_id, **{**fields, **changes})
+    assert store.labels.history(item_id) == []
+
+
+def test_an_item_of_another_project_or_of_none_is_refused(store):
+    project_id, _, ids = make_item(store)
+    _, foreign, foreign_ids = make_item(store, project="Q")
+    with pytest.raises(LabelError, match="not of this project"):
+        say(store, project_id, foreign, "a", foreign_ids)
+    with pytest.raises(NotFoundError):
+        say(store, project_id, 10**6, "a", ids)
+
+
+def test_the_same_label_sent_again_changes_nothing(store):
+    project_id, item_id, ids = make_item(store)
+    first = say(store, project_id, item_id, "a", ids)
+    assert say(store, project_id, item_id, "a", ids) == first
+    assert store.labels.history(item_id) == [first]
+
+
+def test_a_unique_id_cannot_be_used_for_another_label(store):
+    project_id, item_id, ids = make_item(store)
+    _, other, other_ids = make_item(store)
+    say(store, project_id, item_id, "a", ids)
+    with pytest.raises(LabelError, match="unique id"):
+        say(store, project_id, other, "a", other_ids)
+    with pytest.raises(LabelError, match="unique id"):
+        annotate.undo(store, project_id, "Ann", client_id="client-0000", item_id=item_id)
+    assert store.labels.history(other) == []
+
+
+def test_a_late_label_on_an_item_that_has_enough_is_refused_but_a_change_of_ones_own_is_not(store):
+    project_id, item_id, ids = make_item(store)
+    say(store, project_id, item_id, "a", ids, 1)
+    with pytest.raises(LabelError, match="not needed"):
+        say(store, project_id, item_id, "b", ids, 2, annotator="Bob")
+    assert say(store, project_id, item_id, "tie", ids, 3).verdict == "tie"
+    assert store.items.get(item_id).label_count == 1
+
+
+def test_a_repeat_is_accepted_even_when_others_have_filled_the_item_since(store):
+    project_id, item_id, ids = make_item(store)
+    first = say(store, project_id, item_id, "a", ids, 1)
+    annotate.undo(store, project_id, "Ann", client_id="undo-0001", item_id=item_id)
+    say(store, project_id, item_id, "b", ids, 2, annotator="Bob")
+    assert say(store, project_id, item_id, "a", ids, 1) == first
+
+
+def test_undo_brings_back_the_card_with_its_sides_and_its_word(store):
+    project_id, item_id, ids = make_item(store)
+    (card,) = queue.next_cards(store, project_id, "pair", "Ann", "session-1", 1)
+    label = say(store, project_id, item_id, "b", [response.id for response in card.responses])
+    undone = annotate.undo(store, project_id, "Ann", client_id="undo-0001")
+    assert (undone.card, undone.word) == (card, "b")
+    assert store.labels.current_of(item_id, "Ann") is None
+    assert [row.verdict for row in store.labels.history(item_id)] == ["chosen", "undo"]
+    assert store.labels.history(item_id)[1].replaces_id == label.id
+
+
+def test_an_undone_item_is_kept_for_the_tab_that_undid_it(store):
+    project_id, item_id, ids = make_item(store)
+    queue.next_cards(store, project_id, "pair", "Ann", "session-1", 1)
+    say(store, project_id, item_id, "a", ids)
+    annotate.undo(store, project_id, "Ann", client_id="undo-0001", item_id=item_id)
+    assert queue.next_cards(store, project_id, "pair", "Bob", "session-2", 5) == []
+    assert [card.item_id for card in queue.next_cards(store, project_id, "pair", "Ann", "session-1", 5)] == [item_id]
+
+
+def test_undo_sent_again_takes_back_nothing_more(store):
+    project_id, one, one_ids = make_item(store)
+    _, two, two_ids = make_item(store)
+    say(store, project_id, one, "a", one_ids, 1)
+    say(store, project_id, two, "b", two_ids, 2)
+    first = annotate.undo(store, project_id, "Ann", client_id="undo-0001")
+    again = annotate.undo(store, project_id, "Ann", client_id="undo-0001")
+    assert first == again and first.card.item_id == two
+    assert store.labels.current_of(one, "Ann") is not None
+
+
+def test_undo_without_a_label_says_so(store):
+    project_id, item_id, _ = make_item(store)
+    with pytest.raises(LabelError, match="nothing to undo"):
+        annotate.undo(store, project_id, "Ann", client_id="undo-0001")
+    with pytest.raises(LabelError, match="to undo"):
+        annotate.undo(store, project_id, "Ann", client_id="undo-0001", item_id=item_id)
+
+
+def test_undo_takes_back_ones_own_label_only(store):
+    project_id, item_id, ids = make_item(store, wanted=2)
+    say(store, project_id, item_id, "a", ids, 1)
+    say(store, project_id, item_id, "b", ids, 2, annotator="Bob")
+    annotate.undo(store, project_id, "Ann", client_id="undo-0001")
+    assert store.labels.current_of(item_id, "Bob").verdict == "chosen"
+    assert store.items.get(item_id).label_count == 1
+
+
+def test_skipped_items_come_back_when_asked_for(store):
+    project_id, item_id, ids = make_item(store)
+    say(store, project_id, item_id, "skip", ids)
+    assert queue.next_cards(store, project_id, "pair", "Ann", "session-1", 5) == []
+    assert [card.item_id for card in queue.next_cards(store, project_id, "pair", "Bob", "session-2", 5)] == [item_id]
+    store.items.release("session-2")
+    assert annotate.restore_skipped(store, project_id, "pair", "Ann", client_id="restore-1") == 1
+    assert len(queue.next_cards(store, project_id, "pair", "Ann", "session-1", 5)) == 1
+
+
+def test_progress_counts_items_labels_and_skips(store):
+    project_id, one, one_ids = make_item(store)
+    _, two, two_ids = make_item(store)
+    _, single, single_ids = make_item(store, "single")
+    say(store, project_id, one, "a", one_ids, 1)
+    say(store, project_id, two, "tie", two_ids, 2, annotator="Bob")
+    say(store, project_id, single, "skip", single_ids, 3)
+    assert annotate.progress(store, project_id, "Ann") == annotate.Progress(
+        pair=annotate.KindProgress(total=2, done=2, mine=1),
+        single=annotate.KindProgress(total=1, done=0, mine=0),
+        skipped=1,
+    )
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.sampled_from(["a", "b", "tie", "both_bad", "skip", "undo"]), max_size=8))
+def test_history_only_grows_and_the_current_label_is_what_was_said_last(tmp_path_factory, steps):
+    store = Store(tmp_path_factory.mktemp("store"))
+    project_id, item_id, ids = make_item(store)
+    rows, current = 0, None
+    for number, step in enumerate(steps):
+        if step != "undo":
+            say(store, project_id, item_id, step, ids, number)
+            rows, current = rows + 1, step
+        elif current is not None:
+            annotate.undo(store, project_id, "Ann", client_id=f"undo-{number:04d}")
+            rows, current = rows + 1, None
+        label = store.labels.current_of(item_id, "Ann")
+        assert (annotate.word_of(label) if label else None) == current
+        assert len(store.labels.history(item_id)) == rows
+        assert store.items.get(item_id).label_count == (current not in (None, "skip"))
+    store.close()
