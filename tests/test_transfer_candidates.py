@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from errors import ConfigError, ModelError, NotFoundError, WorkerError
 from models.client import Endpoint, Sampling, Workers
 from storage import Project, Store
-from transfer import candidates, drawing, example
-from transfer.candidates import GenerateReport, generate, generate_at, pairs_to_show
+from transfer import batch, drawing, example
+from transfer.batch import pairs_to_show
+from transfer.candidates import GenerateReport, generate, generate_at
 
 Answer = Callable[[dict[str, Any]], str | int | bytes]
 
@@ -160,12 +161,15 @@ def test_single_items_are_made_when_asked_for(store: Store, asked: Project, serv
 
 
 def test_identical_responses_are_redrawn_then_left_out(store: Store, asked: Project, server: Server) -> None:
-    server.answer = lambda body: "Always the same." if body["messages"][-1]["content"] == "Q0" else str(body["seed"] % 3)
+    def answer(body: dict[str, Any]) -> str:
+        return "Always the same." if body["messages"][-1]["content"] == "Q0" else str(body["seed"] % 3)
+
+    server.answer = answer
     report = draw(store, asked, server)
     texts = responses(store, asked)
     assert texts["Q0"] == ["Always the same."]
     assert all(len(set(each)) == len(each) for each in texts.values())
-    assert Counter(request["messages"][-1]["content"] for request in server.requests)["Q0"] == 2 + candidates.REDRAWS
+    assert Counter(request["messages"][-1]["content"] for request in server.requests)["Q0"] == 2 + batch.REDRAWS
     assert report.identical >= 1 and report.responses + report.identical == 12
     assert "kept saying the same" in report.sentence()
 
@@ -217,7 +221,7 @@ def test_a_server_that_is_gone_ends_the_generation_soon(store: Store, asked: Pro
     asked_for: list[int] = []
     with pytest.raises(WorkerError, match="Nothing answers at"):
         draw(store, asked, server, endpoint=lambda: asked_for.append(1) or dead)
-    assert len(asked_for) < 4 * (drawing.IN_FLIGHT + candidates.FAILURES_IN_A_ROW) + 40
+    assert len(asked_for) < 4 * (drawing.IN_FLIGHT + batch.FAILURES_IN_A_ROW) + 40
 
 
 def test_a_worker_that_comes_back_elsewhere_is_found(store: Store, asked: Project, server: Server) -> None:
@@ -249,7 +253,8 @@ def test_cancelling_ends_at_once_and_keeps_what_is_there(store: Store, asked: Pr
     report = draw(store, asked, server, stop=stop, progress=lambda done, total: stop.set())
     assert time.monotonic() - started < 5
     release.set()
-    assert report.cancelled and report.responses == 2 and report.sentence().startswith("Cancelled; kept: 2 new responses")
+    assert report.cancelled and report.responses == 2
+    assert report.sentence() == "Cancelled; kept: 2 new responses and 1 new pair."
     assert len(responses(store, asked)["Q0"]) == 2
 
 

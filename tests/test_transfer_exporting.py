@@ -41,14 +41,18 @@ def lines(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture
 def labelled(store: Store, project: Project) -> Project:
     """A project with every verdict: two pairs decided, a tie, a both bad, a skip, one good and one bad response."""
-    for number, (verdict, chosen) in enumerate([("chosen", 0), ("chosen", 1), ("tie", None), ("both_bad", None), ("skip", None)]):
-        label(store, add_item(store, project, f"First {number}", f"Second {number}", prompt=f"Q{number}"), verdict, chosen=chosen)
+    verdicts = [("chosen", 0), ("chosen", 1), ("tie", None), ("both_bad", None), ("skip", None)]
+    for number, (verdict, chosen) in enumerate(verdicts):
+        item_id = add_item(store, project, f"First {number}", f"Second {number}", prompt=f"Q{number}")
+        label(store, item_id, verdict, chosen=chosen)
     for text, verdict in (("Fine", "good"), ("Awful", "bad")):
         label(store, add_item(store, project, text), verdict)
     return project
 
 
-def test_pairs_are_written_as_trl_preference_with_conversations(store: Store, labelled: Project, tmp_path: Path) -> None:
+def test_pairs_are_written_as_trl_preference_with_conversations(
+    store: Store, labelled: Project, tmp_path: Path
+) -> None:
     report = export(store, labelled, "trl-preference", tmp_path / "out.jsonl")
     assert lines(tmp_path / "out.jsonl") == [
         {
@@ -75,7 +79,9 @@ def test_labels_are_written_as_trl_unpaired_and_pairs_give_one_good_one_bad(
     assert (report.rows, report.left_out) == (8, {"skips": 1, "ties": 1})
 
 
-def test_several_annotators_of_a_pair_give_one_row_of_what_most_say(store: Store, project: Project, tmp_path: Path) -> None:
+def test_several_annotators_of_a_pair_give_one_row_of_what_most_say(
+    store: Store, project: Project, tmp_path: Path
+) -> None:
     agreed, split = add_item(store, project, "A", "B", prompt="1"), add_item(store, project, "A", "B", prompt="2")
     for annotator, chosen in (("x", 0), ("y", 0), ("z", 1)):
         label(store, agreed, "chosen", annotator, chosen)
@@ -84,7 +90,8 @@ def test_several_annotators_of_a_pair_give_one_row_of_what_most_say(store: Store
     report = export(store, project, "trl-preference", tmp_path / "out.jsonl")
     [row] = lines(tmp_path / "out.jsonl")
     assert row["chosen"][0]["content"] == "A" and report.left_out == {"pairs without a majority": 1}
-    assert export(store, project, "trl-unpaired", tmp_path / "out.jsonl").left_out == {"responses without a majority": 2}
+    report = export(store, project, "trl-unpaired", tmp_path / "out.jsonl")
+    assert report.left_out == {"responses without a majority": 2}
 
 
 def test_an_undone_label_is_not_exported(store: Store, labelled: Project, tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ def test_pairs_become_labels_that_are_done(store: Store, write: Write) -> None:
     report = import_file(store, "New", write([pair(number) for number in range(5)]))
     assert report.as_dict() | {"seconds": 0} == {
         "file": "data.jsonl", "project": "New", "project_id": report.project_id, "format": "trl-preference", "rows": 5,
-        "pairs": 5, "singles": 0, "prompts": 5, "labels": 5, "duplicates": 0, "replaced": 0, "left_out": {}, "seconds": 0,
+        "pairs": 5, "singles": 0, "prompts": 5, "labels": 5, "duplicates": 0, "replaced": 0, "left_out": {},
+        "seconds": 0,
     }
     rows = list(store.labels.judged(report.project_id))
     assert {(row["annotator"], row["source"], row["verdict"]) for row in rows} == {("import", "import", "chosen")}
@@ -178,7 +179,8 @@ def test_cancelling_stores_nothing(store: Store, write: Write) -> None:
 def test_byte_order_marks_gzip_arrays_and_blank_lines_are_read(
     store: Store, tmp_path: Path, packed: bool, mark: bytes, array: bool
 ) -> None:
-    text = json.dumps([pair(1), pair(2)], indent=1) if array else f"\r\n{json.dumps(pair(1))}\r\n\n{json.dumps(pair(2))}"
+    rows = [pair(1), pair(2)]
+    text = json.dumps(rows, indent=1) if array else f"\r\n{json.dumps(rows[0])}\r\n\n{json.dumps(rows[1])}"
     content = mark + text.encode("utf-8")
     path = tmp_path / "rows.dat"
     path.write_bytes(gzip.compress(content) if packed else content)

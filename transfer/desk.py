@@ -72,7 +72,8 @@ class Desk:
         """Return who can be asked, as (label, key): the demo, base models used before, finished runs newest first."""
         runs = [run for run in self.store.runs.list() if run.state == "finished"]
         bases = dict.fromkeys(run.model for run in runs if run.model != DEMO)
-        return [("Demo model", DEMO), *((model, model) for model in bases), *((_run_label(run), f"run-{run.id}") for run in runs)]
+        tuned = [(_run_label(run), f"run-{run.id}") for run in runs]
+        return [("Demo model", DEMO), *((model, model) for model in bases), *tuned]
 
     def generate(
         self, project_id: int | None, model: str | None, per_prompt: int, temperature: float, max_tokens: int, kind: str

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from models.client import Sampling, Workers
 from storage import Project, Store
-from transfer.candidates import Progress, generate
+from transfer.batch import Progress
+from transfer.candidates import generate
+from transfer.jobs import Jobs
 from transfer.wording import counted
 
 NAME = "Example (demo model)"
@@ -95,6 +97,15 @@ def fill(
                 report.responses + done.responses, report.pairs + done.pairs, report.singles + done.singles
             )
     return report
+
+
+def start_filling(store: Store, workers: Workers, jobs: Jobs) -> None:
+    """Fill the example in the background when it lacks something; the Data tab shows how far it is, or why not."""
+    project = ensure_project(store)
+    if project is not None and not is_filled(store, project):
+        jobs.start(
+            "Filling the example project", project.id, lambda progress, stop: fill(store, workers, progress, stop)
+        )
 
 
 def _prompts_by_kind(store: Store, project: Project) -> dict[str, list[int]]:

@@ -35,6 +35,10 @@ KINDS = {
     "trl-unpaired": "single responses, for KTO: prompt, completion, label",
 }
 
+NOT_A_PREFERENCE = {
+    "tie": "ties", "both_bad": "pairs that are both bad", "good": "single responses", "bad": "single responses",
+}
+
 Row = dict[str, Any]
 
 
@@ -94,8 +98,8 @@ def _preferences(store: Store, project_id: int, left_out: Counter[str]) -> Itera
     for label in store.labels.judged(project_id):
         votes[label["item_id"]][_choice(label)] += 1
     decided = {item_id: _majority(counter) for item_id, counter in votes.items()}
-    reasons = {"tie": "ties", "both_bad": "pairs that are both bad", "good": "single responses", "bad": "single responses"}
-    left_out.update(reasons.get(choice, "pairs without a majority") for choice in decided.values() if not _is_id(choice))
+    undecided = [choice for choice in decided.values() if not _is_id(choice)]
+    left_out.update(NOT_A_PREFERENCE.get(choice, "pairs without a majority") for choice in undecided)
     for label in store.labels.judged(project_id):
         chosen_id = decided.pop(label["item_id"], None)
         if _is_id(chosen_id):

@@ -149,7 +149,8 @@ def _split_texts(chosen: str, rejected: str) -> Record:
     if shared and shared < min(len(chosen), len(rejected)) and chosen[shared - 1] == " ":
         shared -= 1
     prompt = [{"role": "user", "content": chosen[:shared]}]
-    return Record(prompt, (as_response(chosen[shared:], "chosen"), as_response(rejected[shared:], "rejected")), "chosen")
+    responses = (as_response(chosen[shared:], "chosen"), as_response(rejected[shared:], "rejected"))
+    return Record(prompt, responses, "chosen")
 
 
 def _shared_length(first: Any, second: Any) -> int:
@@ -170,7 +171,8 @@ def _prompt_only(row: Row) -> Record:
 
 def _conversation_pair(row: Row) -> Record:
     """ShareGPT with `chosen` and `rejected`: the turns are the prompt."""
-    return Record(_turns(row), (as_response(row["chosen"], "chosen"), as_response(row["rejected"], "rejected")), "chosen")
+    responses = (as_response(row["chosen"], "chosen"), as_response(row["rejected"], "rejected"))
+    return Record(_turns(row), responses, "chosen")
 
 
 def _conversation(row: Row) -> Record:
@@ -212,9 +214,15 @@ def _has_transcripts(row: Row) -> bool:
 
 # The first that fits is taken: those that ask for more come first.
 FORMATS: tuple[Format, ...] = (
-    Format("trl-preference", "TRL preference: prompt, chosen, rejected", _has("prompt", "chosen", "rejected"), _explicit_pair),
+    Format(
+        "trl-preference", "TRL preference: prompt, chosen, rejected",
+        _has("prompt", "chosen", "rejected"), _explicit_pair,
+    ),
     Format("trl-unpaired", "TRL unpaired: prompt, completion, label", _has("prompt", "completion", "label"), _single),
-    Format("sharegpt-preference", "turns with chosen and rejected", _has_turns("chosen", "rejected"), _conversation_pair),
+    Format(
+        "sharegpt-preference", "turns with chosen and rejected",
+        _has_turns("chosen", "rejected"), _conversation_pair,
+    ),
     Format("messages-label", "turns with a good/bad label", _has_turns("label"), _conversation),
     Format("hh-rlhf", "HH-RLHF transcripts", _has_transcripts, _transcript_pair),
     Format(

@@ -65,7 +65,7 @@ class ImportReport:
         said = [f"{self.file} ({self.format}) went into {self.project!r}: {counted(self.rows, 'row')},"
                 f" {listed(parts) or 'nothing new'}."]
         if self.duplicates:
-            said.append(f"{counted(self.duplicates, 'row was', 'rows were')} there already.")
+            said.append(f"{counted(self.duplicates, 'row repeats', 'rows repeat')} what was there already.")
         if self.replaced:
             said.append(f"{counted(self.replaced, 'label')} changed an earlier import's.")
         return " ".join([*said, left_out_sentence(self.left_out)]).strip()

@@ -28,7 +28,8 @@ class WriteReport:
     def sentence(self) -> str:
         """Return the report in words."""
         said = f"{counted(self.prompts, 'new prompt')} in {self.project!r}."
-        return f"{said} {counted(self.duplicates, 'line was', 'lines were')} there already." if self.duplicates else said
+        again = f" {counted(self.duplicates, 'line was', 'lines were')} there already."
+        return said + again if self.duplicates else said
 
 
 def write_prompts(store: Store, project: Project, text: str) -> WriteReport:

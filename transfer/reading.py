@@ -72,9 +72,8 @@ class Source:
         if self._array is None:
             content = file.read(MAX_ARRAY_BYTES + 1)
             if len(content) > MAX_ARRAY_BYTES:
-                raise self.refused(
-                    f"it is a JSON array of more than {MAX_ARRAY_BYTES // 2**20} MB; save it as JSON lines (one row a line)"
-                )
+                size = f"{MAX_ARRAY_BYTES // 2**20} MB"
+                raise self.refused(f"it is a JSON array of more than {size}; save it as JSON lines (one row a line)")
             parsed = _parsed(content.removeprefix(UTF8_BOM))
             if isinstance(parsed, RowError):
                 raise self.refused(str(parsed))

@@ -23,11 +23,11 @@ FILE_TYPES = [".json", ".jsonl", ".gz", ".ndjson", ".txt"]
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 AT_ONCE = {**PRIVATE, "queue": False}
 
-IMPORT_TEXT = """### Import a file
+IMPORT_TEXT = """### … from a file
 Preferences that others made: they count as labels and can be trained on at once. JSON or JSON lines, also `.gz`.
 The format is found by itself: TRL (preference, unpaired, prompts only), ShareGPT with chosen and rejected,
 messages with a good/bad label, HH-RLHF."""
-WRITE_TEXT = """### Write prompts
+WRITE_TEXT = """### … or your own prompts
 One question a line. A model then answers them, and you label the answers."""
 GENERATE_TEXT = """### Let a model answer
 Draws answers to every prompt of the project until each has as many as you ask for, and makes things to label of
@@ -86,18 +86,18 @@ class DataTab:
 
     def _way_in(self) -> None:
         """Lay out the new project's name, the import and the written prompts."""
-        with gr.Group(elem_classes="data-card"):
-            gr.Markdown("### Where to\nInto the project chosen at the top of the page, or into a new one.")
+        with gr.Column(elem_classes="data-card"):
+            gr.Markdown("### Put something in\nInto the project chosen at the top of the page, or into a new one.")
             self.new_name = gr.Textbox(
-                label="New project", placeholder="leave empty to add to the chosen project", max_length=100,
+                label="Name of a new project", placeholder="leave empty to add to the chosen project", max_length=100,
                 elem_id="data-new-project",
             )
-        with gr.Group(elem_classes="data-card"):
+        with gr.Column(elem_classes="data-card"):
             gr.Markdown(IMPORT_TEXT)
             self.upload = gr.File(label="File", file_types=FILE_TYPES, height=130, elem_id="data-file")
             self.import_button = gr.Button("Import", variant="primary", elem_id="data-import")
             self.import_report = gr.Markdown(elem_id="data-import-report", elem_classes="data-report")
-        with gr.Group(elem_classes="data-card"):
+        with gr.Column(elem_classes="data-card"):
             gr.Markdown(WRITE_TEXT)
             self.lines = gr.Textbox(
                 label="Prompts", lines=4, max_lines=12, elem_id="data-prompts", max_length=200_000,
@@ -108,14 +108,16 @@ class DataTab:
 
     def _candidates(self) -> None:
         """Lay out the generation: who answers, how many, how freely; its progress and its end."""
-        with gr.Group(elem_classes="data-card"):
+        with gr.Column(elem_classes="data-card"):
             gr.Markdown(GENERATE_TEXT)
             self.model = gr.Dropdown(
                 self.desk.models(), value=DEMO, label="Model", allow_custom_value=True, elem_id="data-model",
                 info="The demo, one of your runs, a folder with a model, or a name on the hub.",
             )
             with gr.Row():
-                self.per_prompt = gr.Slider(1, 8, 2, step=1, label="Answers for each prompt", elem_id="data-per-prompt", min_width=140)
+                self.per_prompt = gr.Slider(
+                    1, 8, 2, step=1, label="Answers per prompt", elem_id="data-per-prompt", min_width=140
+                )
                 self.temperature = gr.Slider(
                     0, 2, 1.0, step=0.05, label="Temperature", elem_id="data-temperature", min_width=140,
                     info="Higher: more varied.",
@@ -128,13 +130,15 @@ class DataTab:
             )
             with gr.Row():
                 self.start = gr.Button("Generate", variant="primary", elem_id="data-generate", min_width=120)
-                self.cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="data-cancel", min_width=120)
+                self.cancel = gr.Button(
+                    "Cancel", variant="stop", interactive=False, elem_id="data-cancel", min_width=120
+                )
             self.bar = gr.HTML(elem_id="data-progress")
             self.job_report = gr.Markdown(elem_id="data-generate-report", elem_classes="data-report")
 
     def _way_out(self) -> None:
         """Lay out the export."""
-        with gr.Group(elem_classes="data-card"):
+        with gr.Column(elem_classes="data-card"):
             gr.Markdown(EXPORT_TEXT)
             self.export_kind = gr.Radio(
                 [(f"{kind}: {text}", kind) for kind, text in KINDS.items()], value="trl-preference", label="Format",
@@ -197,7 +201,8 @@ class DataTab:
     def take_out(self, project_id: int | None, kind: str) -> Any:
         """Write the export and offer it."""
         report = self.desk.take_out(project_id, kind)
-        return report.sentence(), gr.DownloadButton(f"Download {report.rows:,} rows", value=report.path, interactive=True)
+        label = f"Download {report.rows:,} rows"
+        return report.sentence(), gr.DownloadButton(label, value=report.path, interactive=True)
 
     def open(self, project_id: int | None) -> Any:
         """Show a project; nothing of another project's export stays."""
