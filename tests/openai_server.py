@@ -50,12 +50,14 @@ class SpeakingServer:
 class FakeWorkers:
     """Stands for `Workers`: the endpoint of each base model is a server of the test, or an error to raise."""
 
-    def __init__(self, servers: dict[str, SpeakingServer | Exception], loading_seconds: float = 0.0) -> None:
-        self.servers, self.loading_seconds = servers, loading_seconds
+    def __init__(self, servers: dict[str, SpeakingServer | Exception]) -> None:
+        self.servers = servers
         self.states: dict[str, str] = {}
+        self.loaded = threading.Event()  # clear it, and every model goes on loading until it is set
+        self.loaded.set()
 
     def endpoint(self, model: str) -> Endpoint:
-        time.sleep(self.loading_seconds)
+        self.loaded.wait(60)
         server = self.servers[model]
         if isinstance(server, Exception):
             raise server

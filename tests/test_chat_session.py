@@ -20,7 +20,7 @@ from openai_server import FakeWorkers, Manner, SpeakingServer, speaking_server
 from storage import Project, Store
 
 BASE, RUN = base_speaker("demo"), Speaker("demo", 3, "Run 3 · DPO")
-SLOW = [f"{number} " for number in range(40)]
+SLOW = [f"{number} " for number in range(400)]  # with pauses far longer than a test waits
 
 
 @pytest.fixture
@@ -144,10 +144,13 @@ def test_snapshots_come_at_most_20_times_a_second_and_before_the_end(served, sto
 
 def test_something_is_yielded_while_the_model_loads(served, store) -> None:
     server = served.enter_context(speaking_server(base=Manner()))
-    workers = FakeWorkers({"demo": server}, loading_seconds=0.8)
-    snapshots = ask_all(store, workers, Question("Hi", (BASE, BASE)))
-    loading = [snapshot for snapshot in snapshots if snapshot.answers[0].state == "loading"]
-    assert len(loading) >= 3 and loading[-1].answers[0].seconds > loading[0].answers[0].seconds
+    workers, loading = FakeWorkers({"demo": server}), []
+    workers.loaded.clear()
+    for snapshot in ask(store, workers, Question("Hi", (BASE, BASE)), threading.Event()):
+        loading += [snapshot.answers[0].seconds] if snapshot.answers[0].state == "loading" else []
+        if len(loading) == 4:
+            workers.loaded.set()
+    assert loading[0] < loading[1] < loading[2] < loading[3] and snapshot.answers[0].state == "done"
 
 
 def test_stop_ends_both_answers_at_the_server_and_keeps_what_was_said(served, store) -> None:
@@ -160,7 +163,7 @@ def test_stop_ends_both_answers_at_the_server_and_keeps_what_was_said(served, st
     assert [answer.state for answer in last.answers] == ["stopped", "stopped"]
     assert server.wait(lambda: server.open == 0 and server.cut == 2)
     for answer, shown in zip(turns(store, last.chat_id)[0].answers, last.answers, strict=True):
-        assert answer.finish_reason == "stopped" and answer.content == shown.text and "39" not in answer.content
+        assert answer.finish_reason == "stopped" and answer.content == shown.text and "399" not in answer.content
 
 
 def test_closing_the_iterator_ends_both_answers_without_waiting(served, store) -> None:
@@ -170,7 +173,7 @@ def test_closing_the_iterator_ends_both_answers_without_waiting(served, store) -
     snapshot = next(snapshot for snapshot in stream if snapshot.answers[0].text)
     began = time.monotonic()
     stream.close()
-    assert time.monotonic() - began < 0.05
+    assert time.monotonic() - began < 0.5
     assert server.wait(lambda: server.open == 0 and server.cut == 2)
     stored = settle(store, snapshot.chat_id, 3)
     assert {message.finish_reason for message in stored[1:]} == {"stopped"}
@@ -178,11 +181,13 @@ def test_closing_the_iterator_ends_both_answers_without_waiting(served, store) -
 
 def test_stop_does_not_wait_for_a_model_that_is_still_loading(served, store) -> None:
     server = served.enter_context(speaking_server(base=Manner()))
-    stop = threading.Event()
+    stop, workers = threading.Event(), FakeWorkers({"demo": server})
     stop.set()
-    began = time.monotonic()
-    last = list(ask(store, FakeWorkers({"demo": server}, loading_seconds=4.0), Question("Hi", (BASE, BASE)), stop))[-1]
-    assert time.monotonic() - began < 3.5 and last.answers[0].state == "stopped"
+    workers.loaded.clear()
+    last = list(ask(store, workers, Question("Hi", (BASE, BASE)), stop))[-1]
+    assert last.answers[0].state == "stopped" and len(store.chats.messages(last.chat_id)) == 1
+    workers.loaded.set()
+    assert {message.finish_reason for message in settle(store, last.chat_id, 3)[1:]} == {"stopped"}
 
 
 def test_the_next_message_carries_each_sides_own_history(served, store) -> None:
