@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from errors import AppError
 from models.client import Workers
 from settings import Settings
 from storage import Store
+from transfer.jobs import Jobs
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -37,7 +37,7 @@ BROWSER_KEY = "preference-studio"  # where the browser keeps the project and the
 DEFAULT_ANNOTATOR = "me"
 
 
-def build_page(store: Store, workers: Workers) -> gr.Blocks:
+def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
     """Build the page: a header that chooses the project and the annotator, and the four tabs."""
     import gradio as gr
 
@@ -64,7 +64,7 @@ def build_page(store: Store, workers: Workers) -> gr.Blocks:
             with gr.Tab("Chat", id="chat") as tab:
                 chat_tab.build(page, tab, store, project, workers)
             with gr.Tab("Data", id="data") as tab:
-                data_tab.build(page, tab, store, project, workers)
+                data_tab.build(page, tab, store, project, workers, jobs)
 
         def restore(kept: dict) -> tuple:
             projects = store.projects.list()
@@ -85,8 +85,11 @@ def build_page(store: Store, workers: Workers) -> gr.Blocks:
     return page
 
 
-def create_app(store: Store, workers: Workers) -> FastAPI:
-    """Build the web application: the labelling routes and the page, behind a content security policy."""
+def create_app(store: Store, workers: Workers, jobs: Jobs) -> FastAPI:
+    """Build the web application: the labelling routes and the page, behind a content security policy.
+
+    jobs: the background work whose progress the Data tab shows.
+    """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
     import gradio as gr
@@ -114,7 +117,7 @@ def create_app(store: Store, workers: Workers) -> FastAPI:
     own_css = (Path(__file__).parent / "app.css").read_text(encoding="utf-8")
     return gr.mount_gradio_app(
         app,
-        build_page(store, workers),
+        build_page(store, workers, jobs),
         path="/",
         run_history=False,
         footer_links=[],
@@ -148,18 +151,18 @@ def serve(settings: Settings) -> None:
 
     listener = bind(settings.host, settings.port)
     store = Store(settings.data)
-    workers = Workers(store.folder / "runs", settings.device)
-    example.ensure_project(store)
-    app = create_app(store, workers)
+    workers, jobs = Workers(store.folder / "runs", settings.device), Jobs()
+    example.start_filling(store, workers, jobs)
+    app = create_app(store, workers, jobs)
     host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    threading.Thread(target=example.fill, args=(store, workers), daemon=True, name="example").start()
     click.echo(f"Preference Studio is at {address}  (data in {store.folder}; Ctrl-C stops it)")
     if host not in ("127.0.0.1", "::1"):
         click.echo("Everybody who can reach this address can label, train and read the data.", err=True)
     try:
         uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)).run(sockets=[listener])
     finally:
+        jobs.cancel()
         workers.stop()
 
 
