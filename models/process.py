@@ -147,10 +147,11 @@ class WorkerProcess:
 def _environment(token: str) -> dict[str, str]:
     """Return the worker's environment.
 
-    Torch's threads wait passively: spinning ones of two processes (this worker, a training run) fight for the
-    cores and slow each other down several times.
+    Torch leaves one core to others and its threads wait passively: spinning ones of two processes (this worker, a
+    training run) fight for the cores and slow each other down several times.
     """
     environment = {**os.environ, TOKEN_VARIABLE: token, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) - 1)))
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environment.setdefault("KMP_BLOCKTIME", "0")
     return environment

@@ -1,0 +1,89 @@
+"""What a worker serves: one base model and the adapters of a folder, by name. Does not know HTTP.
+
+`base` is the base model; `run-<id>` is the adapter in `<folder>/run-<id>/adapter`, loaded when it is first asked for
+and again when its files have changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from errors import ModelError
+from models.adapters import Adapter, AdapterSet
+from models.decoding import Row, decode
+from models.engine import Engine, Piece, Ticket
+from models.loading import LoadedModel, load_base
+from models.prompting import render_prompt
+from models.protocol import ChatRequest, ProtocolError
+from models.wire import Message, Sampling
+
+BASE = "base"
+_RUN = re.compile(r"run-[0-9]+")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request's prompt as tokens, and its adapter (None for the base)."""
+
+    prompt_ids: list[int]
+    adapter: Adapter | None
+
+
+class Service:
+    """The models of one worker; `load` makes them ready."""
+
+    def __init__(self, model: str, adapters_folder: Path, device: str = "auto") -> None:
+        """Load nothing yet. model: the base model as `catalog.resolve` takes it."""
+        self.model = model
+        self.engine: Engine | None = None
+        self._folder = adapters_folder
+        self._device = device
+        self._loaded: LoadedModel | None = None
+        self._adapters: AdapterSet | None = None
+
+    def load(self) -> None:
+        """Load the base model and write a few tokens, so that the first answer is not slower than the next.
+
+        Raises ModelError when the model cannot be loaded.
+        """
+        loaded = load_base(self.model, self._device)
+        adapters = AdapterSet(loaded.model, self.model)
+        prompt_ids = render_prompt(loaded.tokenizer, [{"role": "user", "content": "Hello"}])
+        decode(loaded, adapters, [Row(prompt_ids, Sampling(max_tokens=3, seed=seed)) for seed in range(2)])
+        self._loaded, self._adapters = loaded, adapters
+        self.engine = Engine(loaded, adapters)
+
+    def names(self) -> list[str]:
+        """Return the names that can be asked for now: the base first, then the runs by number."""
+        found = [path.parent.name for path in self._folder.glob("run-*/adapter") if _RUN.fullmatch(path.parent.name)]
+        return [BASE, *sorted(found, key=lambda name: int(name[4:]))]
+
+    def prepare(self, request: ChatRequest) -> Prepared:
+        """Find the adapter and render the prompt.
+
+        Raises ProtocolError for a name that is not served or before the model is loaded, ModelError for an adapter
+        or a conversation that cannot be used.
+        """
+        if self._loaded is None or self._adapters is None:
+            raise ProtocolError("The model is still being loaded. Try again in a moment.", 503, "unavailable_error")
+        adapter = None
+        if request.model != BASE:
+            folder = self._folder / request.model / "adapter"
+            if not _RUN.fullmatch(request.model) or not folder.is_dir():
+                served = ", ".join(self.names())
+                raise ProtocolError(f'There is no model "{request.model}" here, only {served}.', 404, "not_found_error")
+            adapter = self._adapters.load(request.model, folder)
+        return Prepared(self._prompt_ids(request.messages), adapter)
+
+    def submit(self, prepared: Prepared, sampling: Sampling, give: Callable[[Piece], None]) -> Ticket:
+        """Ask for one answer. Raises ModelError when the prompt leaves no room for it."""
+        assert self.engine is not None
+        return self.engine.submit(prepared.prompt_ids, sampling, prepared.adapter, give)
+
+    def _prompt_ids(self, messages: list[Message]) -> list[int]:
+        if self._loaded is None:
+            raise ModelError(f"{self.model} is not loaded.")
+        return render_prompt(self._loaded.tokenizer, messages)
