@@ -26,7 +26,7 @@ class Answer:
 
     state: "loading" (the model is being started), "waiting" (for the first token), "writing", or one of ENDED.
     finish_reason: "stop" | "length" as the model says, "stopped" by a person, "error". error: its sentence.
-    tokens: pieces received, one a token with our worker; seconds: since the first request, or the first piece
+    tokens: pieces received, about one a token; seconds: since the first request, or the first piece
     once there is one. left_out: oldest messages that were not sent because they did not fit.
     """
 
@@ -199,4 +199,5 @@ def without_oldest_exchange(messages: list[Message]) -> list[Message]:
 def says_too_long(error: WorkerError) -> bool:
     """Return whether a server refused a request because the conversation does not fit its context."""
     words = str(error).lower()
-    return any(phrase in words for phrase in ("does not fit", "context length", "context_length", "too long"))
+    # Our worker; vLLM; llama.cpp; others. There is no field for it in the protocol that all of them fill.
+    return any(phrase in words for phrase in ("model reads at most", "context length", "context size", "too long"))

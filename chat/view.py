@@ -87,7 +87,8 @@ def _message(role: str, text: str) -> Shown:
 
 def _stored(answer: ChatMessage | None) -> list[Shown]:
     if answer is None:
-        return _answer("", "error", "No answer yet: it is being written on another page, or the program ended meanwhile.")
+        unknown = "No answer yet: it is being written on another page, or the program ended meanwhile."
+        return _answer("", "error", unknown)
     return _answer(answer.content, answer.finish_reason, (answer.settings or {}).get("error", ""))
 
 
@@ -116,7 +117,7 @@ def _figures(
     if tokens_per_second is not None:
         parts.append(f"{tokens_per_second:.0f} tokens/s")
     if finish_reason == "length":
-        parts.append("cut at the longest answer allowed")
+        parts.append("cut off at the token limit")
     if finish_reason is not None and seed is not None:
         parts.append(f"seed {seed}")
     if left_out:

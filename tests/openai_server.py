@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
             if manner.refuses or not together:
                 self._refuse(*(manner.refuses or (500, "the requests were not sent together")))
             elif manner.fits is not None and len(body["messages"]) > manner.fits:
-                self._refuse(400, "The conversation does not fit the model's context.")
+                self._refuse(400, "The conversation has 9 tokens and the model reads at most 8, its answer included.")
             else:
                 self._speak(manner)
         except OSError:

@@ -236,7 +236,7 @@ def test_a_chat_that_no_longer_fits_loses_its_oldest_exchange_and_says_so(served
 def test_one_message_that_does_not_fit_is_an_error(served, store) -> None:
     server = served.enter_context(speaking_server(base=Manner(fits=0)))
     last = ask_all(store, server, Question("Very long", (BASE, BASE)))[-1]
-    assert "does not fit" in last.answers[0].error
+    assert "reads at most" in last.answers[0].error
 
 
 def test_the_system_prompt_stays_when_an_exchange_is_left_out() -> None:
@@ -244,7 +244,7 @@ def test_the_system_prompt_stays_when_an_exchange_is_left_out() -> None:
     messages = [{"role": role, "content": str(number)} for number, role in enumerate(roles)]
     assert [message["content"] for message in without_oldest_exchange(messages)] == ["0", "3"]
     assert without_oldest_exchange(messages[:2]) == messages[:2]
-    assert not says_too_long(WorkerError("The server refused the key."))
+    assert not says_too_long(WorkerError("run-3 does not fit the base model: it was trained on another."))
 
 
 def test_an_empty_message_is_refused_and_nothing_is_stored(store, project) -> None:
