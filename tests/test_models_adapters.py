@@ -1,0 +1,187 @@
+"""Adapters stacked beside the base: each row is its own model's, and the base stays exactly the base."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import peft
+import pytest
+import safetensors.torch
+import torch
+import transformers
+from tiny_models import save_tiny_adapter, save_tiny_model
+
+from errors import ModelError
+from models.adapters import AdapterSet
+from models.decoding import Row, decode
+from models.loading import LoadedModel, load_base
+from models.prompting import render_prompt
+from models.wire import Sampling
+
+IDS = torch.tensor([[5, 9, 33, 70, 8, 120], [61, 6, 7, 8, 9, 10], [44, 3, 90, 8, 8, 12]])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def loaded(folder: Path) -> LoadedModel:
+    return load_base(str(folder), "cpu")
+
+
+def adapter_set(loaded: LoadedModel) -> AdapterSet:
+    return AdapterSet(loaded.model, loaded.name)
+
+
+@torch.no_grad()
+def peft_logits(folder: Path, adapter: Path, ids: torch.Tensor) -> torch.Tensor:
+    base = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return peft.PeftModel.from_pretrained(base, adapter).eval()(input_ids=ids).logits
+
+
+KINDS = {
+    "plain": {},
+    "rank-stabilised": {"use_rslora": True},
+    "patterns": {"rank_pattern": {"q_proj": 2, "layers.1.mlp.up_proj": 6}, "alpha_pattern": {"q_proj": 17, "v_proj": 5}},
+    "few layers": {"target_modules": ["q_proj", "down_proj"]},
+}
+
+
+@pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
+def test_each_row_equals_peft_with_its_adapter_and_base_rows_equal_the_base(
+    settings: dict, folder: Path, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    first = save_tiny_adapter(folder, tmp_path / "first", seed=1, rank=4, **settings)
+    second = save_tiny_adapter(folder, tmp_path / "second", seed=2, rank=7, target_modules="all-linear")
+    adapters = adapter_set(loaded)
+    with torch.no_grad():
+        base = loaded.model(input_ids=IDS).logits
+        with adapters.rows([adapters.load("run-1", first), None, adapters.load("run-2", second)]):
+            mixed = loaded.model(input_ids=IDS).logits
+        after = loaded.model(input_ids=IDS).logits
+    torch.testing.assert_close(mixed[0], peft_logits(folder, first, IDS)[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(mixed[2], peft_logits(folder, second, IDS)[2], atol=1e-4, rtol=1e-4)
+    assert torch.equal(mixed[1], base[1]) and torch.equal(after, base)
+    assert not torch.allclose(mixed[0], base[0], atol=0.1)
+
+
+def test_an_adapter_of_a_conv1d_model_equals_peft(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "gpt2", "gpt2")
+    adapter = save_tiny_adapter(folder, tmp_path / "a", target_modules=["c_attn", "c_proj"], fan_in_fan_out=True)
+    loaded = load_base(str(folder), "cpu")
+    adapters = adapter_set(loaded)
+    with torch.no_grad(), adapters.rows([adapters.load("run-1", adapter)] * 3):
+        found = loaded.model(input_ids=IDS).logits
+    torch.testing.assert_close(found, peft_logits(folder, adapter, IDS), atol=1e-4, rtol=1e-4)
+
+
+def test_the_base_is_token_for_token_a_fresh_load_after_adapters_were_used(folder: Path, tmp_path: Path) -> None:
+    loaded = load_base(str(folder), "cpu")
+    adapters = adapter_set(loaded)
+    adapter = adapters.load("run-1", save_tiny_adapter(folder, tmp_path / "a"))
+    ids = render_prompt(loaded.tokenizer, [{"role": "user", "content": "Hello"}])
+    greedy = Sampling(temperature=0, max_tokens=40)
+    decode(loaded, adapters, [Row(ids, greedy, adapter), Row(ids, greedy)])
+    beside = Row(ids, greedy)
+    tuned = Row(ids, greedy, adapter)
+    decode(loaded, adapters, [beside, tuned])
+    alone = Row(ids, greedy)
+    decode(loaded, adapters, [alone])
+    fresh = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    inputs = torch.tensor([ids])
+    expected = fresh.generate(inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=40, do_sample=False)
+    expected = [token for token in expected[0, len(ids) :].tolist() if token != loaded.tokenizer.eos_token_id]
+    assert alone.new_ids == beside.new_ids == expected
+    assert tuned.new_ids != expected
+
+
+def test_a_diverged_adapter_does_not_touch_the_base_rows(folder: Path, loaded: LoadedModel, tmp_path: Path) -> None:
+    path = save_tiny_adapter(folder, tmp_path / "a")
+    weights = safetensors.torch.load_file(path / "adapter_model.safetensors")
+    broken = {key: torch.full_like(value, torch.nan) for key, value in weights.items()}
+    safetensors.torch.save_file(broken, path / "adapter_model.safetensors")
+    adapters = adapter_set(loaded)
+    with torch.no_grad():
+        base = loaded.model(input_ids=IDS).logits
+        with adapters.rows([None, adapters.load("run-1", path), None]):
+            mixed = loaded.model(input_ids=IDS).logits
+    assert torch.equal(mixed[[0, 2]], base[[0, 2]]) and mixed[1].isnan().all()
+
+
+def test_an_adapter_is_read_again_when_its_files_change(folder: Path, loaded: LoadedModel, tmp_path: Path) -> None:
+    path = save_tiny_adapter(folder, tmp_path / "a", seed=1)
+    adapters = adapter_set(loaded)
+    first = adapters.load("run-1", path)
+    assert adapters.load("run-1", path) is first
+    shutil.rmtree(path)
+    with pytest.raises(ModelError, match="no adapter in"):
+        adapters.load("run-1", path)
+    save_tiny_adapter(folder, path, seed=2, rank=5)
+    second = adapters.load("run-1", path)
+    assert second is not first and next(iter(second.pairs.values()))[0].shape[1] == 5
+
+
+REFUSED = {
+    "DoRA": {"use_dora": True},
+    "biases": {"bias": "all"},
+    "modules_to_save": {"modules_to_save": ["lm_head"]},
+    "changes the base": {"init_lora_weights": "pissa"},
+    "only LoRA": {"peft_type": "IA3"},
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_an_adapter_that_is_more_than_plain_lora_is_refused(
+    words: str, folder: Path, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    path = save_tiny_adapter(folder, tmp_path / "a")
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps({**config, **REFUSED[words]}))
+    with pytest.raises(ModelError, match=words):
+        adapter_set(loaded).load("run-1", path)
+
+
+@pytest.mark.parametrize("layer", ["embed_tokens", "lm_head"])
+def test_an_adapted_embedding_or_head_is_refused(
+    layer: str, folder: Path, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    path = save_tiny_adapter(folder, tmp_path / "a", target_modules=[layer, "q_proj"])
+    with pytest.raises(ModelError, match="besides plain LoRA"):
+        adapter_set(loaded).load("run-1", path)
+
+
+def test_a_real_dora_adapter_is_refused(folder: Path, loaded: LoadedModel, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="DoRA"):
+        adapter_set(loaded).load("run-1", save_tiny_adapter(folder, tmp_path / "a", use_dora=True))
+
+
+def test_an_adapter_of_another_base_is_refused(folder: Path, tmp_path: Path) -> None:
+    wider = save_tiny_model(tmp_path / "wider", hidden_size=64)
+    same_shape = save_tiny_model(tmp_path / "other", seed=5)
+    path = save_tiny_adapter(folder, tmp_path / "a")
+    for other in (wider, same_shape):
+        loaded = load_base(str(other), "cpu")
+        with pytest.raises(ModelError, match="was trained on"):
+            adapter_set(loaded).load("run-1", path)
+
+
+def test_shapes_tell_the_base_when_its_folder_has_moved(folder: Path, loaded: LoadedModel, tmp_path: Path) -> None:
+    path = save_tiny_adapter(folder, tmp_path / "a")
+    config = json.loads((path / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(tmp_path / "gone")
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    assert adapter_set(loaded).load("run-1", path).name == "run-1"
+    loaded = load_base(str(save_tiny_model(tmp_path / "wider", hidden_size=64)), "cpu")
+    with pytest.raises(ModelError, match="another shape|trained on another"):
+        adapter_set(loaded).load("run-1", path)
+
+
+def test_a_broken_file_is_an_error_that_names_it(folder: Path, loaded: LoadedModel, tmp_path: Path) -> None:
+    path = save_tiny_adapter(folder, tmp_path / "a")
+    (path / "adapter_model.safetensors").write_bytes(b"half a file")
+    with pytest.raises(ModelError, match="cannot be read from"):
+        adapter_set(loaded).load("run-1", path)
