@@ -16,8 +16,8 @@ from training.methods import METHODS
 if TYPE_CHECKING:
     from training.dataset import LabelSummary
 
-# Measured on the demo model (width 192) with a scripted annotator and 40 pairs; see docs and DEMO figures.
-SMALL_WIDTH = 192
+# Measured on the demo model, which is this wide, with a scripted annotator and 40 pairs.
+SMALL_WIDTH = 256
 SMALL_MODEL: dict[str, dict[str, float]] = {
     "dpo": {"learning_rate": 2e-3, "beta": 0.3},
     "kto": {"learning_rate": 2e-3, "beta": 0.3},
@@ -47,6 +47,14 @@ class Suggestion:
     value: Any
     reason: str
 
+    @property
+    def told(self) -> str:
+        """Return value and reason in one line."""
+        value = "automatic" if self.value is None else str(self.value)
+        if isinstance(self.value, float):
+            value = f"{self.value:g}"
+        return f"{value} ({self.reason})" if self.reason else value
+
 
 def suggest(
     method: str, architecture: Mapping[str, Any], summary: LabelSummary | None, chosen: Mapping[str, Any]
@@ -65,10 +73,10 @@ def suggest(
     suggestions["steps"] = _steps(count, batch_size, chosen.get("epochs", 0), small)
     if limit := _context(architecture):
         if limit < 2048:
-            suggestions["max_length_tokens"] = Suggestion(limit, "what the model can read")
+            suggestions["max_length_tokens"] = Suggestion(limit, "the model's limit")
     suggestions["held_out_share"] = (
-        Suggestion(0.1, f"{count} examples are enough to keep a tenth for measuring") if count >= HELD_OUT_FROM
-        else Suggestion(0.0, f"below {HELD_OUT_FROM} examples every label is needed for training")
+        Suggestion(0.1, f"{count} are enough to spare some") if count >= HELD_OUT_FROM
+        else Suggestion(0.0, f"none below {HELD_OUT_FROM}")
     )
     return suggestions
 
@@ -77,8 +85,8 @@ def _learning_rate(method: str, width: int | None) -> Suggestion:
     base = SMALL_MODEL[method]["learning_rate"]
     value = float(f"{base * min(1.0, (SMALL_WIDTH / (width or UNKNOWN_WIDTH)) ** WIDTH_POWER):.2g}")
     if width is None:
-        return Suggestion(value, f"for a width of about {UNKNOWN_WIDTH:,}; this model's is not known yet")
-    return Suggestion(value, f"for a model {width:,} wide; it falls with width")
+        return Suggestion(value, "model size not known yet")
+    return Suggestion(value, f"for width {width}")
 
 
 def _batch_size(paired: bool, count: int) -> Suggestion:
