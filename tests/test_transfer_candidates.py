@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,67 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from completion_server import CompletionServer as Server
+from completion_server import Local
 from errors import ConfigError, ModelError, NotFoundError, WorkerError
 from models.client import Endpoint, Sampling, Workers
 from storage import Project, Store
 from transfer import batch, drawing, example
 from transfer.batch import pairs_to_show
 from transfer.candidates import GenerateReport, generate, generate_at
-
-Answer = Callable[[dict[str, Any]], str | int | bytes]
-
-
-class Server:
-    """A chat-completions server whose `answer` gives a text, an HTTP status, or raw bytes."""
-
-    def __init__(self) -> None:
-        self.answer: Answer = lambda body: f"{body['messages'][-1]['content']} {body['seed']}"
-        self.requests: list[dict[str, Any]] = []
-        self.open = self.most_open = 0
-        self.lock = threading.Lock()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with server.lock:
-                    server.requests.append(body)
-                    server.open += 1
-                    server.most_open = max(server.most_open, server.open)
-                try:
-                    server._send(self, server.answer(body))
-                except OSError:
-                    pass
-                finally:
-                    with server.lock:
-                        server.open -= 1
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        class Listener(ThreadingHTTPServer):
-            request_queue_size = 128
-            daemon_threads = True
-
-        self._http = Listener(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        self.endpoint = Endpoint(f"http://127.0.0.1:{self._http.server_port}/v1", "secret", timeout_seconds=5.0)
-
-    def _send(self, handler: BaseHTTPRequestHandler, answer: str | int | bytes) -> None:
-        if isinstance(answer, str):
-            choice = {"message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
-            content = json.dumps({"choices": [choice], "usage": {"completion_tokens": 3}}).encode()
-        else:
-            content = b'{"error": {"message": "no"}}' if isinstance(answer, int) else answer
-        handler.send_response(answer if isinstance(answer, int) else 200)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
-        handler.wfile.write(content)
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
 
 @pytest.fixture
 def server() -> Iterator[Server]:
@@ -181,15 +126,15 @@ def test_empty_responses_are_never_stored(store: Store, asked: Project, server: 
 
 
 def test_requests_are_under_way_together(store: Store, asked: Project, server: Server) -> None:
-    def slow(body: dict[str, Any]) -> str:
-        time.sleep(0.1)
+    together = threading.Barrier(24)
+
+    def answer(body: dict[str, Any]) -> str:
+        together.wait(60)  # broken, and so an error, unless all of them come at the same time
         return str(body["seed"])
 
-    server.answer = slow
-    started = time.monotonic()
-    draw(store, asked, server, per_prompt=4)
-    assert server.most_open > 8 and server.most_open <= drawing.IN_FLIGHT
-    assert time.monotonic() - started < 24 * 0.1
+    server.answer = answer
+    assert draw(store, asked, server, per_prompt=4).responses == 24
+    assert server.most_open == 24 <= drawing.IN_FLIGHT
 
 
 def test_a_server_that_fails_now_and_then_is_asked_again(store: Store, asked: Project, server: Server) -> None:
@@ -283,17 +228,6 @@ def test_every_response_is_in_a_pair_wherever_there_is_another(own: int, others:
     assert len(pairs) == (own + 1) // 2 - (own == 1 and not others)
 
 
-class Local:
-    """Stands for `Workers` with one server for every model."""
-
-    def __init__(self, server: Server) -> None:
-        self.server, self.asked = server, 0
-
-    def endpoint(self, model: str) -> Endpoint:
-        self.asked += 1
-        return self.server.endpoint
-
-
 def test_the_example_project_is_there_at_once_and_filled_once(store: Store, server: Server) -> None:
     project = example.ensure_project(store)
     assert project is not None and project.is_example and store.prompts.count(project.id) >= 90
@@ -323,7 +257,7 @@ def test_no_example_is_made_where_there_are_projects(store: Store, project: Proj
 
 
 def test_a_real_worker_answers_many_prompts(store: Store, asked: Project, tmp_path: Path) -> None:
-    tiny_models = pytest.importorskip("tests.tiny_models", reason="needs torch")
+    tiny_models = pytest.importorskip("tiny_models", reason="needs torch")
     folder = tiny_models.save_tiny_model(tmp_path / "tiny")
     workers = Workers(store.folder / "runs", device="cpu")
     try:

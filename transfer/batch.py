@@ -66,6 +66,7 @@ class Batch:
                 self._make_items(want)
         open_ = {want.prompt.id: want for want in wanted if want.missing}
         self.counts["prompts"], total = len(open_), sum(len(want.missing) for want in open_.values())
+        progress(0, total)
         for attempt in range(REDRAWS + 1 if self.drawer.sampling.temperature > 0 else 1):
             self._draw(open_, attempt, lambda: progress(self.counts["responses"], total), stop)
             open_ = {key: want for key, want in open_.items() if want.missing and key not in self.failed}

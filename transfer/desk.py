@@ -118,8 +118,8 @@ def job_line(state: JobState | None) -> str:
         return ""
     if not state.running:
         return f"{state.message}"
-    if not state.total:
-        return f"{state.title}: the model is being loaded…"
+    if not state.done:
+        return f"{state.title}: waiting for the first answers; the model may have to be loaded."
     return f"{state.title}: {state.done:,} of {state.total:,} responses."
 
 

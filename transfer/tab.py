@@ -243,5 +243,5 @@ def bar(state: JobState | None) -> str:
     if state is None or not state.running:
         return ""
     percent = 100 * state.done / state.total if state.total else 0
-    waiting = "" if state.total else " data-waiting"
+    waiting = "" if state.done else " data-waiting"
     return f'<div class="data-bar{waiting}"><div style="width:{percent:.0f}%"></div></div>'

@@ -1,0 +1,149 @@
+"""The Data tab in a real browser: bring in, generate over a reload, take out, and hostile text."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import fastapi
+import gradio as gr
+import pytest
+from playwright.sync_api import Page, expect
+
+from browser import open_browser, open_page, serve
+from completion_server import CompletionServer, Local
+from storage import Store
+from transfer import tab as data_tab
+
+pytestmark = pytest.mark.browser
+HOSTILE = "<img src=x onerror=alert(1)> ${alert(2)}"
+
+
+def make_app(store: Store, workers: Local) -> fastapi.FastAPI:
+    """Return an app whose page has the header's list of projects and the Data tab behind another one."""
+    with gr.Blocks(analytics_enabled=False) as page:
+        project = gr.Dropdown([], label="Project", elem_id="project")
+        with gr.Tabs():
+            with gr.Tab("Label", id="label"):
+                gr.Markdown("Labels are here.")
+            with gr.Tab("Data", id="data") as tab:
+                data_tab.build(page, tab, store, project, workers)  # type: ignore[arg-type]
+
+        def first() -> gr.Dropdown:
+            listed = store.projects.list()
+            return gr.Dropdown([(each.name, each.id) for each in listed], value=listed[0].id if listed else None)
+
+        page.load(first, None, project, api_visibility="private")
+    return gr.mount_gradio_app(
+        fastapi.FastAPI(), page, path="/", css=data_tab.css(), footer_links=[], run_history=False, ssr_mode=False
+    )
+
+
+class Room:
+    """A served Data tab: its store, the server that answers, and a page that looks at it."""
+
+    def __init__(self, store: Store, server: CompletionServer, page: Page, folder: Path) -> None:
+        self.store, self.server, self.page, self.folder = store, server, page, folder
+
+    def go(self) -> None:
+        """Choose the tab and wait until it shows the project."""
+        self.page.get_by_role("tab", name="Data").click()
+        expect(self.page.locator("#data-figures dd")).to_have_count(4)
+
+    def choose_file(self, name: str, rows: list[Any]) -> None:
+        """Put a file of JSON lines into the file box."""
+        path = self.folder / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        self.page.locator("#data-file input[type=file]").set_input_files(path)
+        expect(self.page.locator("#data-file")).to_contain_text(path.stem)
+
+    def figure(self, number: int) -> Any:
+        """Return one of the four counts: prompts, pairs, single answers, labels."""
+        return self.page.locator("#data-figures dd").nth(number)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    """One store, server and page for all tests of this file, which build on each other's projects by name only."""
+    folder = tmp_path_factory.mktemp("data-tab")
+    store, server = Store(folder / "data"), CompletionServer()
+    store.projects.ensure("First")
+    with serve(make_app(store, Local(server))) as address, open_browser() as browser:
+        with open_page(address, browser) as page:
+            yield Room(store, server, page, folder)
+    server.close()
+
+
+def pair(number: int) -> dict[str, str]:
+    return {"prompt": f"Question {number}?", "chosen": f"Yes {number}.", "rejected": f"No {number}."}
+
+
+def test_a_file_goes_into_a_new_project_which_is_then_chosen_and_comes_out_again(room: Room) -> None:
+    room.go()
+    room.choose_file("pairs.jsonl", [pair(number) for number in range(7)])
+    room.page.get_by_label("Name of a new project").fill("Pairs <b>x</b>")
+    room.page.locator("#data-import").click()
+    expect(room.page.locator("#data-import-report")).to_contain_text("7 rows, 7 new pairs, 7 new labels")
+    expect(room.page.locator("#project input")).to_have_value("Pairs <b>x</b>")
+    expect(room.figure(3)).to_have_text("7")
+    room.page.locator("#data-export").click()
+    expect(room.page.locator("#data-export-report")).to_contain_text("7 rows")
+    with room.page.expect_download() as download:
+        room.page.locator("#data-download").click()
+    written = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert download.value.suggested_filename == "Pairs-b-x-b-trl-preference.jsonl"
+    assert [json.loads(line)["chosen"][0]["content"] for line in written] == [f"Yes {number}." for number in range(7)]
+
+
+def test_a_broken_file_is_explained_in_plain_text_and_nothing_of_it_runs(room: Room) -> None:
+    dialogs: list[Any] = []
+    room.page.on("dialog", lambda dialog: (dialogs.append(dialog), dialog.dismiss()))
+    room.page.reload()
+    room.go()
+    broken = {"prompt": [{"role": HOSTILE, "content": "x"}], "chosen": "a", "rejected": "b"}
+    room.choose_file("broken.jsonl", [pair(1), broken])
+    room.page.locator("#data-import").click()
+    toast = room.page.get_by_test_id("toast-text")
+    expect(toast).to_contain_text("broken.jsonl: nothing was stored; line 2")
+    expect(toast).to_contain_text(HOSTILE)
+    assert toast.locator("img").count() == 0 and dialogs == []
+    assert room.store.projects.list()[0].name == "First" and room.store.prompts.count(1) == 0
+
+
+def test_written_prompts_are_answered_in_the_background_and_a_reload_finds_it_running(room: Room) -> None:
+    released = threading.Event()
+
+    def some_at_once(body: dict[str, Any]) -> str:
+        if body["messages"][-1]["content"] not in ("Ask 0", "Ask 1", "Ask 2"):
+            released.wait(120)
+        return f"{HOSTILE} {body['seed']}"
+
+    room.server.answer = some_at_once
+    room.page.reload()
+    room.go()
+    room.page.get_by_label("Prompts", exact=True).fill("\n".join(f"Ask {number}" for number in range(40)))
+    room.page.locator("#data-write").click()
+    expect(room.page.locator("#data-write-report")).to_contain_text("40 new prompts")
+    expect(room.figure(0)).to_have_text("40")
+    room.page.locator("#data-generate").click()
+    report = room.page.locator("#data-generate-report")
+    expect(report).to_contain_text("6 of 80 responses")
+    room.page.reload()
+    room.go()
+    expect(report).to_contain_text("6 of 80 responses")
+    expect(room.figure(1)).to_have_text("3")
+    room.page.locator("#data-cancel").click()
+    expect(report).to_contain_text("Cancelled; kept: 6 new responses and 3 new pairs.")
+    expect(room.page.locator("#data-generate")).to_be_enabled()
+    released.set()
+
+
+def test_the_tab_fits_a_phone(room: Room) -> None:
+    room.page.set_viewport_size({"width": 390, "height": 844})
+    assert room.page.evaluate("document.documentElement.scrollWidth") <= 390
