@@ -113,7 +113,8 @@ def _figures(
     finish_reason: str | None, tokens: int, tokens_per_second: float | None, seed: int | None, left_out: int
 ) -> str:
     parts = {"stopped": ["Stopped"], "error": ["No whole answer"]}.get(finish_reason or "", [])
-    parts = [*parts, f"{tokens} token{'' if tokens == 1 else 's'}"]
+    # Pieces are counted: a character of several tokens (rare ones, some Chinese) comes as one piece.
+    parts = [*parts, f"≈ {tokens} token{'' if tokens == 1 else 's'}"]
     if tokens_per_second is not None:
         parts.append(f"{tokens_per_second:.0f} tokens/s")
     if finish_reason == "length":
