@@ -19,7 +19,8 @@ from training.config import settings_of
 from training.defaults import Suggestion
 from training.methods import METHODS
 
-PRIVATE = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
+AT_ONCE = {**PRIVATE, "queue": False}  # gradio shows toasts only for what went through its queue
 DEMO = "demo"
 LIVE = (
     '<div class="train-live"><div class="train-headline"></div><div class="train-detail" aria-live="polite"></div>'
@@ -119,12 +120,12 @@ class TrainTab:
         setup = [self.summary, self.method, self.about, self.plan, self.train, *self.settings]
         run = [self.live, self.charts, self.log, self.cancel, self.timer, self.shown]
         everything = [*setup, *run, self.table, self.model]
-        gr.on([project.change, tab.select], self.open, [project, self.model], everything, **PRIVATE)
-        gr.on([self.method.input, self.model.change], self.choose, chosen, setup, **PRIVATE)
+        gr.on([project.change, tab.select], self.open, [project, self.model], everything, **AT_ONCE)
+        gr.on([self.method.input, self.model.change], self.choose, chosen, setup, **AT_ONCE)
         self.train.click(self.start, [*chosen, *self.settings], [*run, self.table, self.train], **PRIVATE)
         self.cancel.click(self.stop, [project, self.shown], [*run, self.table, self.train], **PRIVATE)
-        self.timer.tick(self.tick, [project, self.shown], [*run, self.table, self.train], **PRIVATE)
-        self.table.select(self.pick, [project, self.table], run, **PRIVATE)
+        self.timer.tick(self.tick, [project, self.shown], [*run, self.table, self.train], **AT_ONCE)
+        self.table.select(self.pick, [project, self.table], run, **AT_ONCE)
 
     @guarded
     def open(self, project_id: int | None, model: str) -> Any:
