@@ -15,7 +15,9 @@ from storage import Store
 
 PAGE = Path(__file__).parent / "page"
 # One script, in this order: each part uses what the parts before it define.
-SCRIPTS = ("outbox.js", "deck.js", "clock.js", "session.js", "text.js", "screen.js", "controller.js")
+SCRIPTS = (
+    "outbox.js", "deck.js", "clock.js", "session.js", "text.js", "states.js", "keys.js", "screen.js", "controller.js",
+)  # fmt: skip
 # No single dollar: Gradio would take "$5 … $10" for mathematics; `text.js` turns what is into \\(…\\).
 LATEX = [
     {"left": "$$", "right": "$$", "display": True},
@@ -51,11 +53,11 @@ def build(page: gr.Blocks, tab: gr.Tab, store: Store, project: gr.Dropdown, anno
         with gr.Column(elem_id="label-guidelines"):
             guidelines = _text("label-guidelines-text")
     cards = [context, prompt, response_a, response_b]
-    hidden = {"api_visibility": "private", "show_progress": "hidden"}
-    controller.show(None, None, cards, js="() => window.preferenceStudioLabel.texts()", trigger_mode="multiple", **hidden)
+    hidden = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple"}
+    controller.show(None, None, cards, js="() => window.preferenceStudioLabel.texts()", **hidden)
     controller.guide(None, None, guidelines, js="() => window.preferenceStudioLabel.guidelines()", **hidden)
     for changed in (project.change, annotator.change):
-        changed(None, [project, annotator], None, js=CONFIGURE, trigger_mode="multiple", **hidden)
+        changed(None, [project, annotator], None, js=CONFIGURE, **hidden)
 
 
 def script() -> str:

@@ -13,7 +13,9 @@ from labeling import routes, tab
 from storage import Store
 
 
-def fill(store: Store, name: str = "Example", pairs: int = 6, singles: int = 4, guidelines: str = "Prefer short answers.") -> int:
+def fill(
+    store: Store, name: str = "Example", pairs: int = 6, singles: int = 4, guidelines: str = "Prefer short answers."
+) -> int:
     """Make a project with items whose texts name their prompt; return its id."""
     project = store.projects.ensure(name, guidelines=guidelines)
     for number in range(pairs + singles):

@@ -45,7 +45,7 @@ def test_a_side_is_stored_as_the_response_that_was_shown_there(store, word, inde
 
 @pytest.mark.parametrize(
     ("kind", "word"),
-    [("pair", "tie"), ("pair", "both_bad"), ("pair", "skip"), ("single", "good"), ("single", "bad"), ("single", "skip")],
+    [(kind, word) for kind, words in annotate.WORDS.items() for word in words if word not in annotate.SIDES],
 )
 def test_other_words_choose_no_response(store, kind, word):
     project_id, item_id, ids = make_item(store, kind)
@@ -83,7 +83,8 @@ def test_active_seconds_are_finite_and_within_a_day(seconds):
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_and_nothing_is_stored(store, changes):
     project_id, item_id, ids = make_item(store)
-    fields = {"word": "a", "shown_response_ids": ids, "annotator": "Ann", "client_id": "client-1", "session": "session-1"}
+    fields = {"word": "a", "shown_response_ids": ids, "annotator": "Ann"}
+    fields |= {"client_id": "client-1", "session": "session-1"}
     with pytest.raises(LabelError):
         annotate.record(store, project_id, item_id, **{**fields, **changes})
     assert store.labels.history(item_id) == []

@@ -201,7 +201,7 @@ def test_keys_that_are_not_meant_for_labels_are_ignored(store, opened):
         for key in ("Control+1", "Alt+a", "Meta+2"):
             page.keyboard.press(key)
         page.evaluate("dispatchEvent(new KeyboardEvent('keydown', {key: '1', repeat: true, bubbles: true}))")
-        page.evaluate("document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '1', isComposing: true, bubbles: true}))")
+        page.evaluate("dispatchEvent(new KeyboardEvent('keydown', {key: '1', isComposing: true, bubbles: true}))")
         page.keyboard.press("?")
         page.keyboard.press("1")
         expect(page.get_by_role("dialog")).to_be_visible()
@@ -218,7 +218,8 @@ def test_keys_that_are_not_meant_for_labels_are_ignored(store, opened):
 def test_hostile_texts_are_shown_and_do_not_run(store, opened):
     project = store.projects.ensure("Hostile", guidelines=HOSTILE)
     for number in range(2):
-        messages = [{"role": "system", "content": HOSTILE + "\n```"}, {"role": "user", "content": f"{HOSTILE} {number}"}]
+        contents = [("system", HOSTILE + "\n```"), ("user", f"{HOSTILE} {number}")]
+        messages = [{"role": role, "content": content} for role, content in contents]
         prompt_id, _ = store.prompts.add(project.id, messages)
         store.items.add(project.id, prompt_id, [store.responses.add(prompt_id, HOSTILE + side)[0] for side in "xy"])
     with opened() as page:
@@ -256,7 +257,8 @@ def test_nothing_moves_when_a_longer_or_shorter_card_arrives(store, opened):
     project = store.projects.ensure("Sizes")
     for size in (1, 2, 30, 40, 3000, 4000):
         prompt_id, _ = store.prompts.add(project.id, [{"role": "user", "content": f"{size} " + "why " * size}])
-        store.items.add(project.id, prompt_id, [store.responses.add(prompt_id, side + " word" * size)[0] for side in "xy"])
+        ids = [store.responses.add(prompt_id, side + " word" * size)[0] for side in "xy"]
+        store.items.add(project.id, prompt_id, ids)
     places = ("#label-conversation", ".label-card-a", ".label-card-b", ".label-actions", ".label-others", ".label-bar")
 
     def boxes(page: Page) -> list[dict]:

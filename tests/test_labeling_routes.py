@@ -39,7 +39,8 @@ def ask(client, route: str, **fields):
 
 def label_fields(card: dict, **changes) -> dict:
     shown = [response["id"] for response in card["responses"]]
-    return {"item": card["item_id"], "shown": shown, "word": "a", "client_id": "client-0001", "active_seconds": 1.5, **changes}
+    fields = {"item": card["item_id"], "shown": shown, "word": "a", "client_id": "client-0001", "active_seconds": 1.5}
+    return {**fields, **changes}
 
 
 def test_a_card_is_fetched_labelled_and_undone(store, client):
@@ -132,7 +133,9 @@ def test_a_store_that_cannot_write_says_try_again(store, client, monkeypatch):
     assert (answer.status_code, answer.json()["error"]) == (503, "Nothing was stored: the disk is full.")
 
 
-SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.lists(st.integers(), max_size=3))
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.lists(st.integers(), max_size=3)
+)
 NAMES = ("project", "kind", "annotator", "session", "count", "known", "previous", "item", "word", "shown", "client_id")
 
 

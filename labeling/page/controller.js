@@ -3,12 +3,6 @@
 const page = (window.preferenceStudioLabel ??= {});
 page.stop?.(); // a page that Gradio built anew must not leave two handlers behind
 
-const KEYS = {
-  pair: { 1: "a", arrowleft: "a", a: "a", 2: "b", arrowright: "b", b: "b", 3: "tie", t: "tie", 4: "both_bad", x: "both_bad", s: "skip" },
-  single: { 1: "good", arrowleft: "good", g: "good", 2: "bad", arrowright: "bad", b: "bad", s: "skip" },
-};
-const ACTIONS = { u: "undo", z: "undo", backspace: "undo", "?": "help", i: "guidelines", k: "other" };
-const TYPING_PLACES = "input, textarea, select, [contenteditable]:not([contenteditable=false])";
 const POLL_MS = 1500;
 const IDLE_MS = 5000;
 const OVERVIEW_MS = 15000;
@@ -54,8 +48,7 @@ const settings = Object.assign(
 );
 const deck = createDeck(ask, outbox, settings);
 
-const other = () => (kind === "pair" ? "single" : "pair");
-const amount = (count, name) => `${count} ${name === "pair" ? "pair" : "single response"}${count === 1 ? "" : "s"}`;
+const other = () => otherKind(kind);
 const left = (name) => (overview ? overview[name].total - overview[name].done : 0);
 
 async function refreshOverview() {
@@ -78,38 +71,15 @@ function show(word = null) {
   if (overview) screen.progress(overview, kind, pace.perMinute());
   session.remember(kind, card?.item_id ?? null);
   if (!card) return sayWhyNone();
-  screen.show("card");
   screen.paint(card, () => { ready = true; clock.restart(); });
 }
 
 function sayWhyNone() {
   element.dataset.item = "";
   element.dataset.ready = "no";
-  if (project === null) return screen.show("project");
-  if (!annotator) return screen.show("name");
-  if (unreachable) return screen.show("offline");
-  if (!overview) return screen.show("loading");
-  const { total, done, mine } = overview[kind], rest = left(other());
-  if (outbox.size && (outbox.failing || done < total)) return screen.show("saving");
-  const actions = [...(rest > 0 ? ["other"] : []), ...(overview.skipped ? ["restore"] : [])];
-  if (!overview.pair.total && !overview.single.total) {
-    return screen.show(overview.is_example ? "writing" : "empty", { actions: overview.is_example ? [] : ["data"] });
-  }
-  const others = amount(rest, other());
-  element.querySelector('.label-state-actions [data-action="other"]').textContent = `Label ${others}`;
-  if (!total) {
-    const text = `To label here: ${others}.`;
-    return screen.show("wait", { title: `No ${amount(0, kind).slice(2)} in this project`, text, actions });
-  }
-  if (done >= total) {
-    const thanks = `Labelled: ${amount(total, kind)}, ${mine} of them by you.`;
-    const next = rest > 0 ? `Still waiting: ${others}. Or train a model on what there is.` : "Next: train a model on your answers.";
-    return screen.show("done", { text: `${thanks} ${next}`, actions: ["train", ...actions, "undo"] });
-  }
-  const why = overview.skipped
-    ? `You have skipped ${overview.skipped}; the others are on somebody else's screen, if there are any.`
-    : "They are on somebody else's screen, and come here when they are not answered there.";
-  screen.show("wait", { text: `Left: ${amount(total - done, kind)}. ${why}`, actions: [...actions, "undo"] });
+  const saving = outbox.size > 0 && (outbox.failing || left(kind) > 0);
+  const why = whyNoCard({ project, annotator, unreachable, overview, kind, saving });
+  screen.say(why, `Label ${amount(left(other()), other())}`);
 }
 
 // Fetch until there is a card; called at the start, by the poll and when the deck has run out.
@@ -158,7 +128,9 @@ async function undo() {
   const request = { ...settings(), client_id: uniqueId() };
   if (last) outbox.add("undo", { ...request, item: last.card.item_id });
   else if (outbox.size) return screen.notice("Your last answers are still being saved; undo again in a moment.");
-  else if (!(last = await ask("undo", request))) return unreachable && screen.notice("Undo needs the connection to the server.");
+  else if (!(last = await ask("undo", request))) {
+    return unreachable && screen.notice("Undo needs the connection to the server.");
+  }
   kind = last.card.kind;
   deck.putBack(last.card);
   count(kind, last.word, -1);
@@ -195,15 +167,10 @@ const run = {
 };
 
 function onKey(event) {
-  if (event.repeat || event.isComposing || event.ctrlKey || event.metaKey || event.altKey || !screen.visible) return;
-  if (event.target.closest?.(TYPING_PLACES)) return;
-  if (event.key.startsWith("Arrow") && event.target.closest?.("[role=tablist], [role=radiogroup]")) return;
-  const key = event.key.toLowerCase(), word = KEYS[kind][key], action = ACTIONS[key];
-  if (screen.panel) {
-    if (key === "escape" || action === screen.panel) { event.preventDefault(); screen.open(null); }
-    return;
-  }
-  if (!word && !action) return;
+  const meaning = screen.visible ? meaningOf(event, kind) : null;
+  if (!meaning || (meaning.action === "close" && !screen.panel)) return;
+  const { word, action } = meaning;
+  if (screen.panel && action !== "close" && action !== screen.panel) return; // the cards are covered
   event.preventDefault();
   if (word) answer(word, "key");
   else run[action]();
@@ -226,7 +193,8 @@ function configure(newProject, newAnnotator) {
     configureTimer = setTimeout(() => begin(newProject, name), TYPING_MS); // the name is being typed
     return;
   }
-  if (started && newProject !== project && document.activeElement?.matches("input")) document.activeElement.blur(); // else the keys go there
+  const field = document.activeElement;
+  if (started && newProject !== project && field?.matches("input")) field.blur(); // else the keys go there
   begin(newProject, name);
 }
 
@@ -260,7 +228,8 @@ const onVisible = new IntersectionObserver((entries) => {
   if (entries.at(-1).isIntersecting && deck.current(kind)) trigger("show"); // a hidden tab may not have painted
 });
 const poll = setInterval(tick, POLL_MS);
-const onReturn = ({ persisted }) => persisted && look(); // from the browser's back-forward cache: nothing is reserved
+// From the browser's back-forward cache: nothing is reserved any more.
+const onReturn = ({ persisted }) => persisted && look();
 const onLeave = () => navigator.sendBeacon?.(
   new URL("api/label/release", document.baseURI),
   new Blob([JSON.stringify({ session: session.id })], { type: "application/json" }),

@@ -4,18 +4,6 @@ const NOTICE_MS = 7000;
 const SHORT_PAINT_MS = 400;
 const RETRIGGER_LIMIT = 20;
 
-const STATES = {
-  loading: ["One moment", "Fetching the next items."],
-  project: ["Choose a project", "Pick one at the top of the page, or import a file in the Data tab."],
-  name: ["Who is labelling?", "Write your name at the top of the page. Labels are kept by annotator, so that several people can work on one project."],
-  writing: ["The demo model is writing the first answers", "They appear here by themselves in a few seconds."],
-  empty: ["Nothing to label yet", "Import a file or let a model answer your prompts in the Data tab. New items appear here by themselves."],
-  saving: ["Saving your last answers", "They are kept in this browser until the server has them."],
-  offline: ["No connection to the server", "What you have answered is kept in this browser. The next items come when the connection is back."],
-  done: ["All done", ""],
-  wait: ["Nothing for you right now", ""],
-};
-
 const minutesText = (minutes) => {
   if (minutes < 1) return "under a minute left";
   if (minutes < 90) return `about ${Math.round(minutes)} min left`;
@@ -31,15 +19,14 @@ function createScreen(element, trigger, isCurrent) {
     if (place.textContent !== text) place.textContent = text;
   }
 
-  function show(state, detail = {}) {
+  function say({ state, title, text, actions }, otherText) {
     element.dataset.state = state;
-    if (state === "card") return;
-    const [title, text] = STATES[state];
-    write(".label-state h2", detail.title ?? title);
-    write(".label-state p", detail.text ?? text);
+    write(".label-state h2", title);
+    write(".label-state p", text);
     for (const button of element.querySelectorAll(".label-state-actions button")) {
-      button.hidden = !(detail.actions ?? []).includes(button.dataset.action);
+      button.hidden = !actions.includes(button.dataset.action);
     }
+    write('.label-state-actions [data-action="other"]', otherText);
   }
 
   // Call `ready` in the frame that shows the new texts. Gradio renders Markdown after the trigger returns.
@@ -47,6 +34,7 @@ function createScreen(element, trigger, isCurrent) {
     const mine = (painting += 1), cards = find(".label-table") ?? element;
     let timer = 0, attempts = 0;
     texts = cardTexts(card);
+    element.dataset.state = "card";
     element.dataset.ready = "no";
     const done = () => {
       if (mine !== painting || element.dataset.ready === "yes") return;
@@ -136,7 +124,7 @@ function createScreen(element, trigger, isCurrent) {
   }
 
   return {
-    show, paint, mark, flash, kind, progress, saved, notice, open,
+    say, paint, mark, flash, kind, progress, saved, notice, open,
     texts: () => texts,
     guidelines: () => guidelines || "*This project has no guidelines.*",
     setGuidelines(text) { guidelines = text; },
