@@ -35,6 +35,7 @@ CONTENT_SECURITY_POLICY = (
 )
 BROWSER_KEY = "preference-studio"  # where the browser keeps the project and the name chosen last
 DEFAULT_ANNOTATOR = "me"
+SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]  # nothing to download
 
 
 def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
@@ -126,7 +127,9 @@ def create_app(store: Store, workers: Workers, jobs: Jobs) -> FastAPI:
         show_error=True,
         max_file_size="1gb",
         app_kwargs={"openapi_url": None, "docs_url": None, "redoc_url": None},
-        theme=gr.themes.Soft(primary_hue="indigo", neutral_hue="slate"),
+        theme=gr.themes.Default(
+            primary_hue="indigo", neutral_hue="slate", font=SYSTEM_FONTS, font_mono=["ui-monospace", "Consolas", "monospace"]
+        ),
         css="\n".join([own_css, *(tab.css() for tab in tabs)]),
         head="\n".join(tab.head() for tab in tabs),
     )
