@@ -20,7 +20,7 @@ from errors import ConfigError
 from models.client import Sampling, Workers
 from storage import Store
 
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.08  # between two snapshots: 12 a second read as a flow, and a slow phone keeps up
 TICK_SECONDS = 0.25  # how often something is yielded while nothing happens, so that a closed page is noticed
 PATIENCE_SECONDS = 2.0  # how long a stopped side is waited for
 SEED_LIMIT = 2**31
@@ -62,7 +62,7 @@ class SideBySide:
 
 
 def ask(store: Store, workers: Workers, question: Question, stop: threading.Event) -> Iterator[SideBySide]:
-    """Ask every speaker at once and yield where their answers stand, at most 20 times a second.
+    """Ask every speaker at once and yield where their answers stand, about 12 times a second.
 
     stop: ends both answers when it is set; what was written so far is kept. Closing the iterator sets it.
     A side that fails carries its error's text while the other goes on. The question, the answers, their model,
@@ -179,4 +179,4 @@ def _snapshots(
         if snapshot.is_done:
             return
         changed.wait(TICK_SECONDS)
-        time.sleep(PAUSE_SECONDS)  # at most 20 snapshots a second
+        time.sleep(PAUSE_SECONDS)

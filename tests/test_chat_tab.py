@@ -67,7 +67,7 @@ class Room:
     def slow_down(self) -> None:
         """Let both models answer for minutes."""
         for manner in (self.base, self.tuned):
-            manner.words, manner.pause_seconds = SLOW, 0.05
+            manner.words, manner.pause_seconds = SLOW, 0.25
 
     def enter(self) -> AbstractContextManager[Page]:
         """Open the page."""
