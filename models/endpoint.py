@@ -84,9 +84,12 @@ class Endpoint:
 
     def client(self) -> httpx.Client:
         """Open a connection. A proxy from the environment is used for other machines, never for this one."""
+        key = self.api_key.strip()
+        if not (key.isascii() and key.isprintable()):
+            raise WorkerError(f"The API key for {self.base_url} holds characters that no key has. Copy it again.")
         remote = httpx.URL(self.base_url).host not in _LOOPBACK
         timeout = httpx.Timeout(self.timeout_seconds, connect=10.0)
-        headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         return httpx.Client(timeout=timeout, headers=headers, trust_env=remote)
 
     def url(self, path: str) -> str:

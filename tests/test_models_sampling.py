@@ -28,7 +28,14 @@ def reference(wanted: Sampling) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "wanted",
-    [Sampling(1.0), Sampling(0.5), Sampling(1.0, top_k=3), Sampling(0.9, top_p=0.7), Sampling(2.0, 0.8, 5), Sampling(1.0, 0.01)],
+    [
+        Sampling(1.0),
+        Sampling(0.5),
+        Sampling(1.0, top_k=3),
+        Sampling(0.9, top_p=0.7),
+        Sampling(2.0, 0.8, 5),
+        Sampling(1.0, 0.01),
+    ],
 )
 def test_draws_follow_the_distribution_of_transformers_warpers(wanted: Sampling) -> None:
     count = 20_000
@@ -38,7 +45,7 @@ def test_draws_follow_the_distribution_of_transformers_warpers(wanted: Sampling)
     for _ in range(count // 500):
         tokens = draw_tokens(LOGITS.expand(500, -1), [wanted] * 500, [draw] * 500)
         found += torch.bincount(torch.tensor(tokens), minlength=len(LOGITS))
-    assert ((found > 0) == (expected > 0.0005)).all() or (found[expected == 0] == 0).all()
+    assert (found[expected == 0] == 0).all()
     assert (found / count - expected).abs().max() < 0.012
 
 
