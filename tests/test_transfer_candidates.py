@@ -190,13 +190,13 @@ def test_cancelling_ends_at_once_and_keeps_what_is_there(store: Store, asked: Pr
     def stuck(body: dict[str, Any]) -> str:
         if body["messages"][-1]["content"] == "Q0":
             return str(body["seed"])
-        release.wait(10)
+        release.wait(120)
         return "late"
 
     server.answer = stuck
     started = time.monotonic()
     report = draw(store, asked, server, stop=stop, progress=lambda done, total: stop.set())
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60  # without waiting for those that are stuck
     release.set()
     assert report.cancelled and report.responses == 2
     assert report.sentence() == "Cancelled; kept: 2 new responses and 1 new pair."

@@ -74,7 +74,7 @@ class DataTab:
     def build(self, tab: gr.Tab, project: gr.Dropdown) -> None:
         """Lay the tab out and connect it."""
         with gr.Column(elem_id="data-root"):
-            self.figures = gr.HTML(figures(Overview()), elem_id="data-figures")
+            self.figures = gr.HTML(figures(Overview()), padding=False, elem_id="data-figures")
             with gr.Row(equal_height=False):
                 with gr.Column(min_width=320):
                     self._way_in()
@@ -133,7 +133,7 @@ class DataTab:
                 self.cancel = gr.Button(
                     "Cancel", variant="stop", interactive=False, elem_id="data-cancel", min_width=120
                 )
-            self.bar = gr.HTML(elem_id="data-progress")
+            self.bar = gr.HTML(padding=False, elem_id="data-progress")
             self.job_report = gr.Markdown(elem_id="data-generate-report", elem_classes="data-report")
 
     def _way_out(self) -> None:
