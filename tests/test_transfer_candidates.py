@@ -195,7 +195,7 @@ def test_cancelling_ends_at_once_and_keeps_what_is_there(store: Store, asked: Pr
 
     server.answer = stuck
     started = time.monotonic()
-    report = draw(store, asked, server, stop=stop, progress=lambda done, total: stop.set())
+    report = draw(store, asked, server, stop=stop, progress=lambda done, total: done and stop.set())
     assert time.monotonic() - started < 60  # without waiting for those that are stuck
     release.set()
     assert report.cancelled and report.responses == 2
