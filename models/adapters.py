@@ -27,7 +27,10 @@ _Pair = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """An adapter in memory. pairs: for each adapted layer, Aᵀ [in, r] and Bᵀ · scale [r, out] on the base's device."""
+    """An adapter in memory.
+
+    pairs: for each adapted layer, Aᵀ [in, r] and Bᵀ · scale [r, out], on the base's device.
+    """
 
     name: str
     pairs: dict[str, _Pair] = field(repr=False)

@@ -104,7 +104,7 @@ def load_tokenizer(model: str) -> transformers.PreTrainedTokenizerBase:
         )
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
-            raise ModelError(f"{model}'s tokenizer has neither a pad nor an end-of-sequence token. Name one in its files.")
+            raise ModelError(f"{model}'s tokenizer has no end-of-sequence token. Name one in its tokenizer config.")
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 

@@ -68,7 +68,8 @@ def _check_plain(name: str, config: dict[str, Any]) -> None:
     if start.startswith(_CHANGES_BASE):
         problems.append(f"a start that changes the base model ({start})")
     if problems:
-        raise ModelError(f"{name} is more than plain LoRA ({', '.join(problems)}), which cannot be served beside the base.")
+        found = ", ".join(problems)
+        raise ModelError(f"{name} is more than plain LoRA ({found}), which cannot be served beside the base.")
 
 
 def _scale(config: dict[str, Any], layer: str, rank: int) -> float:

@@ -86,7 +86,8 @@ class WorkerProcess:
             if time.monotonic() > deadline:
                 self.stop()
                 raise WorkerError(
-                    f"{self.name} was not loaded after {timeout_seconds:g} seconds; its worker was ended. See {self.log}."
+                    f"{self.name} was not loaded after {timeout_seconds:g} seconds, so its worker was ended. "
+                    f"Its log is {self.log}."
                 )
             self.ready = self._port is not None and self._says_ready()
             if not self.ready:

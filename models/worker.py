@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         threading.Thread(target=_exit_with_parent, name="parent", daemon=True).start()
     token = os.environ.pop(TOKEN_VARIABLE, "")
     if not token:
-        print(f"{ERROR_PREFIX}{TOKEN_VARIABLE} is not set; it holds the token that requests must bring.", file=sys.stderr)
+        print(f"{ERROR_PREFIX}{TOKEN_VARIABLE} is not set: the token that requests must bring.", file=sys.stderr)
         return 2
     try:
         listener = socket.create_server(("127.0.0.1", options.port), backlog=256)

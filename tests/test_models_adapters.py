@@ -46,7 +46,10 @@ def peft_logits(folder: Path, adapter: Path, ids: torch.Tensor) -> torch.Tensor:
 KINDS = {
     "plain": {},
     "rank-stabilised": {"use_rslora": True},
-    "patterns": {"rank_pattern": {"q_proj": 2, "layers.1.mlp.up_proj": 6}, "alpha_pattern": {"q_proj": 17, "v_proj": 5}},
+    "patterns": {
+        "rank_pattern": {"q_proj": 2, "layers.1.mlp.up_proj": 6},
+        "alpha_pattern": {"q_proj": 17, "v_proj": 5},
+    },
     "few layers": {"target_modules": ["q_proj", "down_proj"]},
 }
 

@@ -35,7 +35,9 @@ def test_demo_is_the_model_in_this_repository(tmp_path: Path, monkeypatch: pytes
         catalog.resolve("demo")
 
 
-@pytest.mark.parametrize("name", ["", "  ", "nothing", "/not/there", "a/b/c", "../x", "https://hub/x", "org/na me", "org/..", "a--b/c"])
+@pytest.mark.parametrize(
+    "name", ["", "  ", "nothing", "/not/there", "a/b/c", "../x", "https://hub/x", "org/na me", "org/..", "a--b/c"]
+)
 def test_anything_else_is_an_error_that_says_what_would_do(name: str) -> None:
     with pytest.raises(ModelError, match="org/name"):
         catalog.resolve(name)

@@ -163,10 +163,13 @@ def test_a_random_timetable_of_arrivals_and_departures_changes_no_answer(
     rng = random.Random(0)
     known = {name: adapter for name, (_, adapter) in adapters._loaded.items()}
     rows = [
-        Row(prompt(loaded, rng.choice(QUESTIONS)), Sampling(rng.choice([0, 1.0]), max_tokens=rng.randint(1, 20), seed=n),
-            known.get(rng.choice(["base", "run-1", "run-2"])))
-        for n in range(14)
-    ]  # fmt: skip
+        Row(
+            prompt(loaded, rng.choice(QUESTIONS)),
+            Sampling(rng.choice([0, 1.0]), max_tokens=rng.randint(1, 20), seed=number),
+            known.get(rng.choice(["base", "run-1", "run-2"])),
+        )
+        for number in range(14)
+    ]
     decoder, waiting = Decoder(loaded, adapters), list(rows)
     while waiting or decoder.rows:
         arriving = [waiting.pop() for _ in range(min(len(waiting), rng.randint(0, 3)))]

@@ -128,7 +128,10 @@ def test_a_silent_server_is_given_up() -> None:
 
 @pytest.mark.parametrize(
     ("body", "words"),
-    [(chunk("a"), "broke off in the middle"), (chunk("a") + b'data: {"error": {"message": "out of memory"}}\n\n', "out of memory")],
+    [
+        (chunk("a"), "broke off in the middle"),
+        (chunk("a") + b'data: {"error": {"message": "out of memory"}}\n\n', "out of memory"),
+    ],
 )
 def test_a_stream_that_does_not_end_well_gives_its_beginning_and_then_an_error(body: bytes, words: str) -> None:
     with server(answer(200, body)) as endpoint:

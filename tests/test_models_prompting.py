@@ -38,7 +38,10 @@ SPACED = (  # as Llama 2: blanks around the answer belong to it
     "{% else %}{{ '[INST] ' + m['content'] + ' [/INST]' }}{% endif %}{% endfor %}"
 )
 TRIMS = CHATML.replace("message['content']", "message['content'] | trim")
-NO_END = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}{{ 'assistant: ' if add_generation_prompt }}"
+NO_END = (
+    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    "{{ 'assistant: ' if add_generation_prompt }}"
+)
 TEMPLATES = {
     name: globals()[name]
     for name in (
@@ -126,7 +129,8 @@ def test_the_begin_of_sequence_token_survives_the_cut() -> None:
 
 
 def test_a_token_that_reaches_over_the_boundary_is_split_as_generation_would() -> None:
-    tokenizer = tiny_tokenizer("{{ messages[0]['content'] + 't' }}{% if messages | length > 1 %}{{ messages[1]['content'] }}{% endif %}")
+    template = "{% for m in messages %}{{ m['content'] + ('t' if loop.first else '') }}{% endfor %}"
+    tokenizer = tiny_tokenizer(template)
     joined = tokenizer("t" + "he", add_special_tokens=False)["input_ids"]
     rendered = render(tokenizer, USER, "he")
     assert len(joined) == 2 and tokenizer.convert_ids_to_tokens(joined) == ["th", "e"]

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from errors import ModelError, WorkerError
-from models.client import Delta, Endpoint, Sampling
+from models.client import Completion, Delta, Endpoint, Sampling
 from models.engine import Piece
 from models.serving import build_app
 
@@ -60,7 +60,8 @@ class FakeService:
 def running() -> Iterator[tuple[FakeService, Endpoint]]:
     service = FakeService()
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(build_app(service, "secret"), log_config=None, lifespan="off"))  # type: ignore[arg-type]
+    app = build_app(service, "secret")  # type: ignore[arg-type]
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
     thread = threading.Thread(target=lambda: server.run(sockets=[listener]), daemon=True)
     thread.start()
     yield service, Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "secret", timeout_seconds=20)
@@ -111,7 +112,7 @@ def test_a_reader_who_leaves_before_the_answer_is_whole_cancels_all_of_them(
 def test_several_answers_are_put_together_by_choice_and_seeded_apart(service: FakeService, endpoint: Endpoint) -> None:
     service.script = [Piece("x", 1), Piece("y", 2), Piece("z", 3, "stop")]
     found = endpoint.complete("base", MESSAGES, Sampling(seed=40), n=3)
-    assert [(answer.text, answer.finish_reason, answer.completion_tokens) for answer in found] == [("xyz", "stop", 3)] * 3
+    assert found == [Completion("xyz", "stop", 3)] * 3
     assert [sampling.seed for sampling in service.samplings] == [40, 41, 42]
 
 
