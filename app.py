@@ -76,7 +76,7 @@ def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
         hidden = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
         page.load(restore, remembered, [project, annotator], **hidden)
         gr.on(
-            [project.input, annotator.input],
+            [project.change, annotator.change],
             lambda project, annotator: {"project": project, "annotator": annotator},
             [project, annotator],
             remembered,

@@ -88,11 +88,12 @@ def test_generate_gives_every_prompt_its_responses(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not REAL_FILES.exists(), reason="the real preference files are not beside this checkout")
 @pytest.mark.parametrize(
-    ("name", "method", "labels"), [("dpo_en_demo", "dpo", 299), ("dpo_zh_demo", "dpo", 300), ("kto_en_demo", "kto", 300)]
+    ("name", "method", "rows"), [("dpo_en_demo", "dpo", 299), ("dpo_zh_demo", "dpo", 300), ("kto_en_demo", "kto", 300)]
 )
-def test_real_preference_files_import_train_and_chat(tmp_path: Path, name: str, method: str, labels: int) -> None:
+def test_real_preference_files_import_train_and_chat(tmp_path: Path, name: str, method: str, rows: int) -> None:
     data = ("--data", str(tmp_path / "data"))
-    assert result("import", str(REAL_FILES / f"{name}.json"), "--project", name, *data)["labels"] == labels
+    imported = result("import", str(REAL_FILES / f"{name}.json"), "--project", name, *data)
+    assert imported["labels"] + imported["duplicates"] == imported["rows"] == rows and imported["duplicates"] < 10
     ended = result("train", "--project", name, "--method", method, "--set", "steps=3", *data)
     assert ended["state"] == "finished"
     assert ended["metrics"]["first_loss"] == pytest.approx(0.6931 if method == "dpo" else 0.5, abs=0.05)

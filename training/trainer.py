@@ -128,11 +128,15 @@ class _Loop:
         self.summary["seconds"] = time.perf_counter() - started
 
     def _reference(self) -> None:
-        """Score every row with the base once, before the first step; methods without a reference score none."""
+        """Score every row that the run will see with the base, once, before the first step.
+
+        Methods without a reference score none.
+        """
         if not self.config.loss.needs_reference:
             return
         started = time.perf_counter()
-        examples = [*self.material.train, *self.material.held_out]
+        seen = {index for step in range(self.config.steps) for index in self.order.indices(step)}
+        examples = [*(self.material.train[index] for index in sorted(seen)), *self.material.held_out]
         rows = [row for example in examples for row in self.objective.referenced(example)]
         self.objective.reference = self.scorer.reference(rows, self.should_stop)
         seconds = self.summary["reference_seconds"] = time.perf_counter() - started
