@@ -40,7 +40,7 @@ class Workers:
         """
         self._runs_folder = Path(runs_folder).resolve()
         self._logs_folder = self._runs_folder.parent / "logs"
-        self._device = device
+        self.device = device
         self._ready_timeout_seconds = ready_timeout_seconds
         self._lock = threading.Lock()
         self._slots: dict[str, _Slot] = {}
@@ -96,7 +96,7 @@ class Workers:
             return self._slots.setdefault(resolved, _Slot())
 
     def _arguments(self, model: str) -> list[str]:
-        return ["--model", resolve(model), "--adapters", str(self._runs_folder), "--device", self._device]
+        return ["--model", resolve(model), "--adapters", str(self._runs_folder), "--device", self.device]
 
     def _log(self, model: str) -> Path:
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", model.strip())[-40:].strip("-.")

@@ -145,7 +145,7 @@ class TrainTab:
         """Start a run and show it."""
         config = view.configured(self.store, project_id, method, model, dict(zip(self.fields, texts)))
         project = self.store.projects.by_id(project_id)
-        device = getattr(self.workers, "device", "auto")
+        device = self.workers.device
         run = job.start(self.store, project, config, device, lambda: self._free_gpu(device))
         return self._all_updates(project_id, run.id)
 
