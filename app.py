@@ -33,7 +33,9 @@ CONTENT_SECURITY_POLICY = (
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
 )
-BROWSER_KEY = "preference-studio"  # where the browser keeps the project and the name chosen last
+# The browser keeps the project and the name chosen last, written at once: gr.BrowserState writes some time later.
+REMEMBER = "(project, annotator) => localStorage.setItem('preference-studio', JSON.stringify({project, annotator}))"
+REMEMBERED = "() => JSON.parse(localStorage.getItem('preference-studio') || '{}')"
 DEFAULT_ANNOTATOR = "me"
 SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]  # nothing to download
 
@@ -48,14 +50,12 @@ def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
     from transfer import tab as data_tab
 
     with gr.Blocks(title="Preference Studio", analytics_enabled=False) as page:
-        remembered = gr.BrowserState(
-            {"project": None, "annotator": DEFAULT_ANNOTATOR}, storage_key=BROWSER_KEY, secret=BROWSER_KEY
-        )
+        remembered = gr.JSON(visible=False)
         with gr.Row(elem_id="studio-header"):
             gr.Markdown("# Preference Studio", elem_id="studio-title")
-            project = gr.Dropdown([], label="Project", elem_id="studio-project", min_width=200)
+            project = gr.Dropdown([], label="Project", elem_id="studio-project", min_width=150)
             annotator = gr.Textbox(
-                label="Your name", value=DEFAULT_ANNOTATOR, max_length=100, elem_id="studio-annotator", min_width=120
+                label="Your name", value=DEFAULT_ANNOTATOR, max_length=100, elem_id="studio-annotator", min_width=100
             )
         with gr.Tabs(elem_id="studio-tabs"):
             with gr.Tab("Label", id="label") as tab:
@@ -71,17 +71,12 @@ def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
             projects = store.projects.list()
             ids = [each.id for each in projects]
             chosen = kept.get("project") if kept.get("project") in ids else next(iter(ids), None)
-            return gr.Dropdown([(each.name, each.id) for each in projects], value=chosen), kept.get("annotator")
+            choices = gr.Dropdown([(each.name, each.id) for each in projects], value=chosen)
+            return choices, kept.get("annotator") or DEFAULT_ANNOTATOR
 
         hidden = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-        page.load(restore, remembered, [project, annotator], **hidden)
-        gr.on(
-            [project.change, annotator.change],
-            lambda project, annotator: {"project": project, "annotator": annotator},
-            [project, annotator],
-            remembered,
-            **hidden,
-        )
+        page.load(restore, remembered, [project, annotator], js=REMEMBERED, **hidden)
+        gr.on([project.change, annotator.change], None, [project, annotator], None, js=REMEMBER, **hidden)
     page.queue(default_concurrency_limit=8, api_open=False)
     return page
 

@@ -152,7 +152,7 @@ def test_every_tab_fits_the_screen(browser: Browser, tmp_path_factory, width: in
             assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_remembered_project_is_open_after_a_restart(browser: Browser, tmp_path: Path) -> None:
+def test_the_project_chosen_last_is_open_after_a_reload(browser: Browser, tmp_path: Path) -> None:
     store = Store(tmp_path / "data")
     store.projects.ensure("First")
     second = store.projects.ensure("Second")
@@ -160,6 +160,7 @@ def test_a_remembered_project_is_open_after_a_restart(browser: Browser, tmp_path
         expect(page.locator("#studio-project input")).to_have_value("First")
         page.locator("#studio-project input").click()
         page.get_by_role("option", name=second.name).click()
-        expect(page.locator("#studio-project input")).to_have_value("Second")
+        kept = "id => JSON.parse(localStorage.getItem('preference-studio') || '{}').project === id"
+        page.wait_for_function(kept, arg=second.id)
         page.reload()
         expect(page.locator("#studio-project input")).to_have_value("Second")
