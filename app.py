@@ -125,8 +125,9 @@ def create_app(store: Store, workers: Workers, jobs: Jobs) -> FastAPI:
         theme=gr.themes.Default(
             primary_hue="indigo", neutral_hue="slate", font=SYSTEM_FONTS, font_mono=["ui-monospace", "Consolas", "monospace"]
         ),
-        css="\n".join([own_css, *(tab.css() for tab in tabs)]),
-        head="\n".join(tab.head() for tab in tabs),
+        css="\n".join(tab.css() for tab in tabs),
+        # In the head, because Gradio confines `css` to what is inside its container.
+        head="\n".join([f"<style>{own_css}</style>", *(tab.head() for tab in tabs)]),
     )
 
 

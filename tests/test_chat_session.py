@@ -16,7 +16,7 @@ from chat.streams import Streams
 from chat.transcript import history, turns
 from errors import ConfigError, ModelError, NotFoundError, WorkerError
 from models.client import Sampling
-from openai_server import FakeWorkers, Manner, SpeakingServer, speaking_server
+from tests.openai_server import FakeWorkers, Manner, SpeakingServer, speaking_server
 from storage import Project, Store
 
 BASE, RUN = base_speaker("demo"), Speaker("demo", 3, "Run 3 · DPO")

@@ -13,9 +13,9 @@ import gradio as gr
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browser import open_browser, open_page, serve
+from tests.browser import open_browser, open_page, serve
 from chat import tab as chat_tab
-from openai_server import FakeWorkers, Manner, SpeakingServer, speaking_server
+from tests.openai_server import FakeWorkers, Manner, SpeakingServer, speaking_server
 from storage import Store
 
 pytestmark = pytest.mark.browser

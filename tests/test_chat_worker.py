@@ -18,7 +18,7 @@ from chat.session import Question, ask, compare_once
 from chat.speakers import Speaker, find
 from models.client import Sampling, Workers
 from storage import Store
-from tiny_models import save_tiny_adapter, save_tiny_model
+from tests.tiny_models import save_tiny_adapter, save_tiny_model
 
 GREEDY = Sampling(temperature=0.0, max_tokens=24, seed=0)
 PROMPTS = ("What is a river?", "Name a colour.", "Why?")

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
-from tiny_models import save_tiny_adapter, save_tiny_model
+from tests.tiny_models import save_tiny_adapter, save_tiny_model
 
 from errors import ModelError
 from models.adapters import AdapterSet

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import save_tiny_adapter, save_tiny_model
+from tests.tiny_models import save_tiny_adapter, save_tiny_model
 
 from models.adapters import AdapterSet
 from models.decoding import Decoder, Row, decode

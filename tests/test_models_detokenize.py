@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import tiny_tokenizer
+from tests.tiny_models import tiny_tokenizer
 
 from models.detokenize import TextStream
 

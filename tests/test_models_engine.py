@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from tiny_models import save_tiny_model
+from tests.tiny_models import save_tiny_model
 
 from errors import ModelError
 from models.adapters import AdapterSet

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tiny_models import save_tiny_model, tiny_tokenizer
+from tests.tiny_models import save_tiny_model, tiny_tokenizer
 
 from errors import ModelError
 from models.loading import context_limit, load_base, pick_device

@@ -5,7 +5,7 @@ from __future__ import annotations
 import peft
 import pytest
 import torch
-from tiny_models import tiny_model
+from tests.tiny_models import tiny_model
 
 from models import lm_head, logps
 from models.logps import Batch, collate, response_logps

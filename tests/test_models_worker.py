@@ -15,7 +15,7 @@ import httpx
 import pytest
 import torch
 import transformers
-from tiny_models import save_tiny_adapter, save_tiny_model
+from tests.tiny_models import save_tiny_adapter, save_tiny_model
 
 from errors import ModelError, WorkerError
 from models.client import Endpoint, Sampling, Workers

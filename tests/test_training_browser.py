@@ -15,9 +15,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import fastapi
 import gradio as gr
-from browser import open_browser, open_page, serve
+from tests.browser import open_browser, open_page, serve
 from playwright.sync_api import Browser, Page, expect
-from training_world import label_pairs
+from tests.training_world import label_pairs
 
 from models.client import Workers
 from storage import Project, Store

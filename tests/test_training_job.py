@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_models import save_tiny_model
-from training_world import add_label, label_pairs, tiny_config
+from tests.tiny_models import save_tiny_model
+from tests.training_world import add_label, label_pairs, tiny_config
 
 from errors import ConfigError, ModelError, TrainingError
 from storage import Project, Store

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import tiny_tokenizer
+from tests.tiny_models import tiny_tokenizer
 
 from errors import ConfigError
 from training.config import build

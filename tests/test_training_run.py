@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import save_tiny_model
-from training_world import add_label, label_pairs, label_singles, tiny_config
+from tests.tiny_models import save_tiny_model
+from tests.training_world import add_label, label_pairs, label_singles, tiny_config
 
 from errors import TrainingError
 from models.loading import load_base

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 import pytest
-from training_world import label_pairs, label_singles
+from tests.training_world import label_pairs, label_singles
 
 from models.client import Workers
 from storage import Store

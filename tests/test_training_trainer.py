@@ -9,7 +9,7 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import save_tiny_model
+from tests.tiny_models import save_tiny_model
 
 from errors import ConfigError, TrainingError
 from models.loading import load_base

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from training_world import add_label, label_pairs
+from tests.training_world import add_label, label_pairs
 
 from errors import ConfigError, ModelError
 from storage import Project, Run, Store

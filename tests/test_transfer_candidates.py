@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from completion_server import CompletionServer as Server
-from completion_server import Local
+from tests.completion_server import CompletionServer as Server
+from tests.completion_server import Local
 from errors import ConfigError, ModelError, NotFoundError, WorkerError
 from models.client import Endpoint, Sampling, Workers
 from storage import Project, Store
@@ -257,7 +257,7 @@ def test_no_example_is_made_where_there_are_projects(store: Store, project: Proj
 
 
 def test_a_real_worker_answers_many_prompts(store: Store, asked: Project, tmp_path: Path) -> None:
-    tiny_models = pytest.importorskip("tiny_models", reason="needs torch")
+    from tests import tiny_models
     folder = tiny_models.save_tiny_model(tmp_path / "tiny")
     workers = Workers(store.folder / "runs", device="cpu")
     try:

@@ -16,8 +16,8 @@ import gradio as gr
 import pytest
 from playwright.sync_api import Page, expect
 
-from browser import open_browser, open_page, serve
-from completion_server import CompletionServer, Local
+from tests.browser import open_browser, open_page, serve
+from tests.completion_server import CompletionServer, Local
 from storage import Store
 from transfer import tab as data_tab
 
