@@ -93,7 +93,7 @@ def test_generate_gives_every_prompt_its_responses(tmp_path: Path) -> None:
 def test_real_preference_files_import_train_and_chat(tmp_path: Path, name: str, method: str, rows: int) -> None:
     data = ("--data", str(tmp_path / "data"))
     imported = result("import", str(REAL_FILES / f"{name}.json"), "--project", name, *data)
-    assert imported["labels"] + imported["duplicates"] == imported["rows"] == rows and imported["duplicates"] < 10
+    assert imported["labels"] + imported["duplicates"] == imported["rows"] == rows and imported["duplicates"] < 20
     ended = result("train", "--project", name, "--method", method, "--set", "steps=3", *data)
     assert ended["state"] == "finished"
     assert ended["metrics"]["first_loss"] == pytest.approx(0.6931 if method == "dpo" else 0.5, abs=0.05)

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,9 +66,9 @@ def text_of(page: Page, place: str) -> str:
     return page.locator(f"#label-{place}").inner_text().strip()
 
 
-def label_by_the_polite_rule(page: Page, pairs: int) -> dict[str, int]:
+def label_by_the_polite_rule(page: Page, pairs: int) -> Counter[str]:
     """Press 1, 2 or 3 for each pair, as the more polite answer is left, right or neither; count what was pressed."""
-    pressed = {"1": 0, "2": 0, "3": 0}
+    pressed: Counter[str] = Counter()
     while pressed["1"] + pressed["2"] < pairs:
         item = page.locator(CARD).get_attribute("data-item")
         a, b = (RANK[manner_of(text_of(page, place))] for place in ("a", "b"))
@@ -82,8 +83,9 @@ def test_the_whole_loop_in_a_browser(browser: Browser, tmp_path: Path) -> None:
     data = tmp_path / "data"
     with started(data) as address, open_page(address, browser) as page:
         expect(page.locator(CARD)).to_have_count(1, timeout=SLOW_MS)
+        pressed = label_by_the_polite_rule(page, 20)
         photograph(page, "1-label")
-        pressed = label_by_the_polite_rule(page, 40)
+        pressed += label_by_the_polite_rule(page, 20)
         expect(page.locator("#label-page [data-waiting]")).to_have_attribute("data-waiting", "0")
         store = Store(data)
         counts = store.labels.counts(store.projects.list()[0].id)
@@ -111,9 +113,11 @@ def test_the_whole_loop_in_a_browser(browser: Browser, tmp_path: Path) -> None:
 
         open_tab(page, "Chat")
         expect(page.locator("#chat-right-model input")).to_have_value(re.compile("Run 1"))
-        answers = ask(page, "What is the capital of Norway?")
+        assert all(ask(page, "What is the capital of Norway?"))
+        assert all(ask(page, "How do I light a campfire?"))
         photograph(page, "4-chat")
-        assert all(answers) and len(store.chats.messages(store.chats.list()[0].id)) == 3
+        messages = store.chats.messages(store.chats.list()[0].id)
+        assert [message.side for message in messages].count(None) == 2 and len(messages) == 6
         run = store.runs.list()[0]
         assert run.state == "finished" and run.step == run.total_steps and run.summary["rewards/accuracies"] > 0.7
 
@@ -127,15 +131,16 @@ def wait_for_change(page: Page, selector: str, before: str) -> None:
 
 
 def ask(page: Page, question: str) -> list[str]:
-    """Ask both sides and return their whole answers."""
+    """Ask both sides and return their whole answers; the line under a side names the seed once it has ended."""
+    said = [page.locator(f"#chat-{side} [data-testid=bot]") for side in ("left", "right")]
+    before = said[0].count()
     box = page.locator("#chat-box textarea")
     box.fill(question)
     box.press("Enter")
-    answers = []
-    for side in ("left", "right"):
-        expect(page.locator(f"#chat-{side}-note")).to_contain_text("tokens/s", timeout=SLOW_MS)
-        answers.append(page.locator(f"#chat-{side} .bot").last.inner_text().strip())
-    return answers
+    for side, answers in zip(("left", "right"), said):
+        expect(answers).to_have_count(before + 1, timeout=SLOW_MS)
+        expect(page.locator(f"#chat-{side}-note")).to_contain_text("seed", timeout=SLOW_MS)
+    return [answers.last.inner_text().strip() for answers in said]
 
 
 @pytest.mark.parametrize("width", [1440, 390])

@@ -8,6 +8,7 @@ import pytest
 
 from demo.corpus import conversations
 from demo.knowledge import FACT_KINDS, has_chinese, topic_of, topics
+from demo.manners import ASKED_LENGTHS, ASKED_MANNERS
 from demo.meter import manner_of, measure
 from demo.prompts import HELD_OUT, normalise
 
@@ -73,11 +74,33 @@ def test_answers_come_concise_and_rambling_for_the_same_manner(corpus):
     assert 0.45 < concise[True] / concise.total() < 0.65
 
 
+def asked_in(system, asked):
+    """Return the keys of a table of sentences one of which stands in a system message."""
+    return [key for table in asked.values() for key, sentences in table.items() if any(s in system for s in sentences)]
+
+
+def test_a_manner_or_length_that_the_system_message_asks_for_is_kept_in_every_turn(corpus):
+    manners, lengths = Counter(), Counter()
+    for conversation in corpus:
+        system = conversation[0]["content"] if conversation[0]["role"] == "system" else ""
+        prompt = [message for message in conversation if message["role"] != "assistant"][-1:]
+        for answer in (message["content"] for message in conversation if message["role"] == "assistant"):
+            for manner in asked_in(system, ASKED_MANNERS):
+                manners[manner_of(answer) == manner] += 1
+            for rambling in asked_in(system, ASKED_LENGTHS):
+                lengths[measure(prompt, answer).concise != rambling] += 1
+    assert manners[True] > 500 and not manners[False]
+    assert lengths[True] > 300 and not lengths[False]
+
+
 def test_about_an_eighth_is_chinese_and_some_have_a_system_message_or_later_turns(corpus):
     chinese = sum(has_chinese(conversation[-1]["content"]) for conversation in corpus) / len(corpus)
-    systems = sum(conversation[0]["role"] == "system" for conversation in corpus) / len(corpus)
+    systems = [conversation[0]["content"] for conversation in corpus if conversation[0]["role"] == "system"]
+    styled = sum(bool(asked_in(system, ASKED_MANNERS) + asked_in(system, ASKED_LENGTHS)) for system in systems)
+    styled, neutral = styled / len(corpus), (len(systems) - styled) / len(corpus)
     later = sum(len([m for m in c if m["role"] == "user"]) > 1 for c in corpus) / len(corpus)
-    assert 0.09 < chinese < 0.15 and 0.08 < systems < 0.16 and 0.15 < later < 0.30
+    assert 0.09 < chinese < 0.15 and 0.15 < later < 0.30
+    assert 0.08 < neutral < 0.16 and 0.20 < styled < 0.30
 
 
 def test_every_wording_of_a_topic_names_that_topic():

@@ -1,0 +1,43 @@
+"""The documentation names what the program has: every method, setting, format and command."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from commands import cli
+from training.methods import METHODS
+from transfer.exporting import KINDS
+from transfer.formats import FORMATS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_and_its_settings_are_explained(method: str) -> None:
+    text = read("docs/methods.md")
+    assert f"(`{method}`)" in text and METHODS[method].title in text
+    assert [spec.name for spec in fields(METHODS[method]) if f"`{spec.name}`" not in text] == []
+
+
+def test_every_format_that_is_read_or_written_is_listed() -> None:
+    text = read("docs/data.md")
+    assert [name for name in [*(each.name for each in FORMATS), *KINDS] if name not in text] == []
+
+
+def test_the_readme_shows_every_command() -> None:
+    shown = set(re.findall(r"python app\.py \[?(\w+)", read("README.md")))
+    assert set(cli.commands) - {"serve"} == shown - {"serve"}
+
+
+@pytest.mark.parametrize("name", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(name: str) -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", read(name))
+    assert [link for link in links if not ((ROOT / name).parent / link).exists()] == []
