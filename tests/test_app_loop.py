@@ -113,9 +113,9 @@ def test_the_whole_loop_in_a_browser(browser: Browser, tmp_path: Path) -> None:
 
         open_tab(page, "Chat")
         expect(page.locator("#chat-right-model input")).to_have_value(re.compile("Run 1"))
-        assert all(ask(page, "What is the capital of Norway?"))
         assert all(ask(page, "How do I light a campfire?"))
         photograph(page, "4-chat")
+        assert all(ask(page, "And what do owls eat?"))
         messages = store.chats.messages(store.chats.list()[0].id)
         assert [message.side for message in messages].count(None) == 2 and len(messages) == 6
         run = store.runs.list()[0]
