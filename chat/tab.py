@@ -208,7 +208,8 @@ class ChatTab:
         self, project_id: int | None, newest_run: int | None, chat_id: int | None, request: gr.Request
     ) -> Any:
         """Bring an opened tab up to date; a run that has finished meanwhile is chosen at once."""
-        if self.streams.is_busy(str(request.session_hash)):
+        # Before the page knows its project, an answer to this could arrive after, and paint over, the project's own.
+        if project_id is None or self.streams.is_busy(str(request.session_hash)):
             return gr.skip()
         opened = reopen(self.store, project_id)
         if opened.newest_run_id != newest_run or (opened.chat and opened.chat.id == chat_id):
