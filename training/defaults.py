@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # Measured on the demo model, which is this wide, with a scripted annotator (`tests/test_preference_shift.py`). A tie of
 # β = 1 lets a pair go once it leads by a few nats, which is all that a manner needs; at 0.3 the same rate pushes on
-# until broken words take the place of the rejected openings (well formed 0.93 → 0.74). DPO and KTO were measured on three seeds, IPO and SimPO on one; the others follow them.
+# until broken words take the place of the rejected openings (well formed 0.93 → 0.74). DPO and KTO were measured on three seeds,
+# IPO and SimPO on one; the others follow them.
 SMALL_WIDTH = 256
 SMALL_MODEL: dict[str, dict[str, float]] = {
     "dpo": {"learning_rate": 2e-3, "beta": 1.0},
