@@ -17,9 +17,10 @@ from models.logps import collate, response_logps
 from training import adapter
 from training.config import TrainingConfig, build
 from training.dataset import PairedExample, UnpairedExample
+from training.learner import learning_rate_at
 from training.material import gather
 from training.reference import Scorer
-from training.trainer import TrainingResult, learning_rate_at, train
+from training.trainer import TrainingResult, train
 
 
 @pytest.fixture(scope="module")
