@@ -8,13 +8,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from transformers.utils import logging as transformers_logging
 
-from errors import ModelError
+from errors import ConfigError, ModelError
 from models.catalog import architecture, resolve
+from models.precision import FOUR_BIT, four_bit_problem
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +24,7 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class LoadedModel:
     """A model in eval mode without gradients, its tokenizer (which has a pad token and a chat template), and where
-    it is. name: as the user named it."""
+    it is. dtype: what it computes in. name: as the user named it."""
 
     model: transformers.PreTrainedModel
     tokenizer: transformers.PreTrainedTokenizerBase
@@ -53,30 +55,47 @@ def pick_device(device: str = "auto") -> torch.device:
     return chosen
 
 
-def pick_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 on GPUs that compute in it, float32 elsewhere (older GPUs only emulate it, slowly)."""
-    if device.type == "cuda" and (torch.version.hip or torch.cuda.get_device_capability(device)[0] >= 8):
+def pick_dtype(device: torch.device, precision: str | None = None) -> torch.dtype:
+    """Return what to compute in on a device.
+
+    precision: None, for answering, gives bfloat16 on GPUs that compute in it, and float32 elsewhere (older GPUs only
+    emulate it, slowly). "auto", for training, differs on those older NVIDIA GPUs: float16, which they are fast in.
+    "float32", "bfloat16" and "float16" mean themselves.
+    """
+    if precision not in (None, "auto"):
+        return getattr(torch, precision)
+    if device.type != "cuda":
+        return torch.float32
+    if torch.version.hip or torch.cuda.get_device_capability(device)[0] >= 8:
         return torch.bfloat16
-    return torch.float32
+    return torch.float16 if precision == "auto" and torch.cuda.get_device_capability(device)[0] >= 7 else torch.float32
 
 
-def load_base(model: str, device: str = "auto", dtype: torch.dtype | None = None) -> LoadedModel:
+def load_base(
+    model: str,
+    device: str = "auto",
+    dtype: torch.dtype | None = None,
+    *,
+    precision: str | None = None,
+    quantization: str = "none",
+) -> LoadedModel:
     """Load a model for use or for training with adapters.
 
-    model: "demo", a folder or a hub name. device: "auto", "cpu", "cuda", "cuda:1" or "mps". dtype: `pick_dtype`'s
-    when None.
+    model: "demo", a folder or a hub name. device: "auto", "cpu", "cuda", "cuda:1" or "mps". dtype, precision: what
+    to compute in, `pick_dtype`'s when both are None. quantization: "none", or "4bit" for weights in NF4.
     Raises ModelError when it cannot be found or loaded, is of an architecture this version of transformers does not
-    know, has no chat template, or does not fit into memory.
+    know, has no chat template, or does not fit into memory; ConfigError when 4 bits are asked for and cannot be had.
     """
     resolved = resolve(model)
     chosen_device = pick_device(device)
-    chosen_dtype = dtype or pick_dtype(chosen_device)
+    chosen_dtype = dtype or pick_dtype(chosen_device, precision)
     transformers_logging.disable_progress_bar()
+    options = _four_bit(chosen_device, chosen_dtype) if quantization == FOUR_BIT else {}
     _refuse_other_kinds(model)
     tokenizer = load_tokenizer(model)
     try:
-        loaded = transformers.AutoModelForCausalLM.from_pretrained(resolved, dtype=chosen_dtype)
-        loaded = loaded.to(chosen_device)
+        loaded = transformers.AutoModelForCausalLM.from_pretrained(resolved, dtype=chosen_dtype, **options)
+        loaded = loaded if options else loaded.to(chosen_device)
     except torch.cuda.OutOfMemoryError as error:
         raise ModelError(
             f"{model} does not fit into the memory of {chosen_device}. Use a smaller model, or free the GPU."
@@ -85,6 +104,16 @@ def load_base(model: str, device: str = "auto", dtype: torch.dtype | None = None
         raise _explained(model, resolved, error) from error
     loaded.eval().requires_grad_(False)
     return LoadedModel(loaded, tokenizer, chosen_device, chosen_dtype, model)
+
+
+def _four_bit(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """Return the arguments that make transformers load weights in NF4 onto a device. Raises ConfigError."""
+    if problem := four_bit_problem(str(device)):
+        raise ConfigError(f"{problem}.")
+    quantized = transformers.BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": quantized, "device_map": {"": device}}
 
 
 def load_tokenizer(model: str) -> transformers.PreTrainedTokenizerBase:

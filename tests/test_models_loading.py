@@ -10,8 +10,8 @@ import torch
 import transformers
 from tests.tiny_models import save_tiny_model, tiny_tokenizer
 
-from errors import ModelError
-from models.loading import context_limit, load_base, pick_device
+from errors import ConfigError, ModelError
+from models.loading import context_limit, load_base, pick_device, pick_dtype
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,30 @@ def test_weights_stored_in_half_precision_are_computed_in_float32_on_the_cpu(fol
     half.save_pretrained(tmp_path / "half")
     tiny_tokenizer().save_pretrained(tmp_path / "half")
     assert load_base(str(tmp_path / "half"), "cpu").model.dtype == torch.float32
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_precision_that_was_asked_for_is_the_models(folder: Path, precision: str) -> None:
+    loaded = load_base(str(folder), "cpu", precision=precision)
+    assert loaded.dtype == loaded.model.dtype == getattr(torch, precision)
+
+
+@pytest.mark.parametrize(
+    ("capability", "for_answers", "for_training"),
+    [((9, 0), "bfloat16", "bfloat16"), ((7, 5), "float32", "float16"), ((6, 1), "float32", "float32")],
+)
+def test_the_precision_follows_the_gpu(capability, for_answers, for_training, monkeypatch) -> None:
+    """A T4 (7.5) is fast in float16 and has no bfloat16; a GTX 10 (6.1) is slow in both."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    device = torch.device("cuda")
+    assert pick_dtype(device) == getattr(torch, for_answers)
+    assert pick_dtype(device, "auto") == getattr(torch, for_training)
+    assert pick_dtype(torch.device("cpu"), "auto") == torch.float32
+
+
+def test_four_bits_without_a_gpu_are_an_error_that_says_what_to_choose(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="needs an NVIDIA GPU.*quantization to none"):
+        load_base(str(folder), "cpu", quantization="4bit")
 
 
 def test_a_tokenizer_without_a_pad_token_pads_with_its_end_token(folder: Path, tmp_path: Path) -> None:

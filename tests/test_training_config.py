@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import fields
 
@@ -78,6 +79,24 @@ def test_what_the_user_sets_wins_and_texts_are_read_as_numbers() -> None:
     assert config.model == "demo"
 
 
+@pytest.mark.parametrize(("text", "value"), [("yes", True), (" True ", True), ("1", True), (True, True), ("off", False)])
+def test_a_switch_is_read_from_words_and_from_a_checkbox(text, value) -> None:
+    assert build("dpo", "demo", {"lora_dora": text}).lora_dora is value
+
+
+def test_a_bound_is_named_in_plain_figures() -> None:
+    with pytest.raises(ConfigError, match="steps must be at most 10,000,000, not 1e\\+12"):
+        build("dpo", "demo", {"steps": 10**12})
+
+
+def test_four_bits_are_refused_before_the_start_where_they_cannot_be_had(monkeypatch) -> None:
+    with pytest.raises(ConfigError, match="needs an NVIDIA GPU, not cpu"):
+        build("dpo", "demo", {"quantization": "4bit", "device": "cpu"})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install bitsandbytes.*or set quantization to none"):
+        build("dpo", "demo", {"quantization": "4bit", "device": "cuda"})
+
+
 def test_one_error_lists_every_problem() -> None:
     with pytest.raises(ConfigError) as caught:
         build("dpo", "demo", {"betta": 1, "beta": 0, "label_smoothing": 0.5, "steps": "many", "lora_rank": 1.5})
@@ -94,7 +113,9 @@ def test_one_error_lists_every_problem() -> None:
     [
         ("simpo", "gamma", -1), ("kto", "reference_point", "median"), ("ipo", "form", "token"), ("dpo", "beta", "nan"),
         ("dpo", "learning_rate", "inf"), ("dpo", "lora_dropout", 1), ("kto", "desirable_weight", 0),
-        ("dpo", "steps", 0), ("simpo", "label_smoothing", 0.1), ("dpo", "seed", 10**400),
+        ("dpo", "steps", 0), ("simpo", "label_smoothing", 0.1), ("dpo", "seed", 10**400), ("dpo", "seed", -1),
+        ("dpo", "steps", 10**12), ("dpo", "precision", "fp8"), ("dpo", "quantization", "3bit"), ("dpo", "devices", 0),
+        ("dpo", "lora_dora", "perhaps"), ("dpo", "checkpoint_seconds", -1), ("dpo", "evaluate_every", 0.5),
     ],
 )
 def test_a_value_that_cannot_be_is_refused(method, name, value) -> None:

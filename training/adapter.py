@@ -19,28 +19,55 @@ from training.config import TrainingConfig
 def attach(model: torch.nn.Module, config: TrainingConfig) -> peft.PeftModel:
     """Put a fresh adapter on a base model, in place: it changes nothing until it is trained.
 
+    Its weights are float32 whatever the base is in: a step of 1e-4 on a weight near 1 vanishes in bfloat16.
     Everything stays in eval mode but the adapter's own dropout, so the base's dropout adds no noise.
-    Raises ConfigError when `lora_targets` names layers that the model does not have.
+    Raises ConfigError when `lora_targets` names layers that the model does not have or that cannot be adapted.
     """
-    targets = [name.strip() for name in config.lora_targets.split(",") if name.strip()]
     torch.manual_seed(config.seed)
     lora = peft.LoraConfig(
         task_type=peft.TaskType.CAUSAL_LM,
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=targets[0] if targets == ["all-linear"] else targets,
+        use_rslora=config.lora_rslora,
+        use_dora=config.lora_dora,
+        target_modules=_targets(model, config),
         bias="none",
     )
     try:
-        adapted = peft.get_peft_model(model, lora)
-    except ValueError as error:
+        adapted = peft.get_peft_model(model, lora, autocast_adapter_dtype=True)
+    except (ValueError, NotImplementedError) as error:
         raise ConfigError(f"lora_targets {config.lora_targets!r} does not fit {config.model}: {error}") from error
     adapted.eval()
-    for name, module in adapted.named_modules():
-        if "lora_dropout" in name:
-            module.train()
+    set_dropout(adapted, active=True)
     return adapted
+
+
+def set_dropout(model: peft.PeftModel, active: bool) -> None:
+    """Switch the adapter's dropout on, to train, or off, to measure."""
+    for name, module in model.named_modules():
+        if "lora_dropout" in name:
+            module.train(active)
+
+
+def _targets(model: torch.nn.Module, config: TrainingConfig) -> str | list[str]:
+    """Return what peft is to adapt. Raises ConfigError for a name that no linear layer but the last one has."""
+    names = [name.strip() for name in config.lora_targets.split(",") if name.strip()]
+    if names == ["all-linear"]:
+        return names[0]
+    output = model.get_output_embeddings()
+    linear = [
+        path for path, module in model.named_modules()
+        if isinstance(module, (torch.nn.Linear, transformers.pytorch_utils.Conv1D)) and module is not output
+    ]
+    unknown = [name for name in names if not any(path == name or path.endswith(f".{name}") for path in linear)]
+    if names and not unknown:
+        return names
+    there = ", ".join(dict.fromkeys(path.rpartition(".")[2] for path in linear)) or "none"
+    raise ConfigError(
+        f"lora_targets {config.lora_targets!r} does not fit {config.model}: no layer to adapt is called"
+        f" {', '.join(unknown) or 'so'}. There are: {there}; all-linear adapts them all."
+    )
 
 
 def trainable(model: peft.PeftModel) -> list[torch.nn.Parameter]:

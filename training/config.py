@@ -13,11 +13,19 @@ from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from errors import ConfigError
+from models.precision import FOUR_BIT, four_bit_problem
 from training.defaults import Suggestion, suggest
 from training.methods import METHODS, DPOConfig, MethodConfig, setting
 
 if TYPE_CHECKING:
     from training.dataset import LabelSummary
+
+
+BOOLEANS = {
+    **dict.fromkeys(("yes", "true", "on", "1"), True),
+    **dict.fromkeys(("no", "false", "off", "0"), False),
+}
+MOST_QUOTED = 40
 
 
 @dataclass(frozen=True)
@@ -35,28 +43,36 @@ class TrainingConfig:
         "Peak learning rate of AdamW. Higher learns faster and sooner breaks the text; it falls with model width.",
         above=0,
     )
-    steps: int = setting(60, "Optimiser steps. More steps follow the labels further, and in the end too far.", least=1)
+    steps: int = setting(
+        60, "Optimiser steps. More steps follow the labels further, and in the end too far.", least=1, most=10**7
+    )
     epochs: float = setting(
         0.0,
         "Passes over the labels, instead of a number of steps; 0 leaves the choice to `steps`.",
-        least=0,
+        least=0, most=10**5,
     )
-    batch_size: int = setting(8, "Pairs (for KTO: responses) per optimiser step.", least=1)
+    batch_size: int = setting(8, "Pairs (for KTO: responses) per optimiser step.", least=1, most=10**5)
     max_length_tokens: int = setting(
         2048,
         "Longest prompt + response, in tokens. Longer prompts lose their beginning; a response that does not fit is"
         " left out.",
-        least=8,
+        least=8, most=10**7,
     )
     tokens_per_forward: int = setting(
         4096,
         "Tokens computed at once, padding included. Lower it when memory runs out; the result stays the same.",
-        least=16,
+        least=16, most=10**9,
     )
     held_out_share: float = setting(
-        0.0, "Share of the prompts kept out of training to measure on, 0 to 0.5.", least=0, most=0.5
+        0.0,
+        "Share of the labels kept out of training to measure on, whole prompts at a time, 0 to 0.5.",
+        least=0, most=0.5,
     )
-    lora_rank: int = setting(8, "Rank of the adapter's matrices: how much it can change.", least=1)
+    evaluate_every: int = setting(
+        0, "Steps between two measurements on what is held out; 0 measures only before and after training.",
+        least=0, most=10**7,
+    )
+    lora_rank: int = setting(8, "Rank of the adapter's matrices: how much it can change.", least=1, most=4096)
     lora_alpha: float = setting(16.0, "Scale of the adapter: its output is multiplied by alpha ÷ rank.", above=0)
     lora_dropout: float = setting(
         0.0,
@@ -65,6 +81,14 @@ class TrainingConfig:
     )
     lora_targets: str = setting(
         "all-linear", "Layers that get an adapter: `all-linear`, or names separated by commas (q_proj,v_proj)."
+    )
+    lora_rslora: bool = setting(
+        False,
+        "Rank-stabilised LoRA: the adapter is scaled by alpha ÷ √rank, so that high ranks learn as fast as low ones.",
+    )
+    lora_dora: bool = setting(
+        False,
+        "DoRA: also learns the length of each row of weights. Often a little better at low ranks, slower to train.",
     )
     warmup_ratio: float = setting(
         0.1,
@@ -77,9 +101,30 @@ class TrainingConfig:
         0,
         "Seed of the adapter's start and of the order of the labels. The same seed on a CPU gives the same "
         "adapter.",
-        least=0,
+        least=0, most=2**32 - 1,
     )
     device: str = setting("auto", "Where to train: `auto` (a GPU where there is one), `cpu`, `cuda`, `mps`.")
+    devices: int = setting(
+        1, "How many GPUs (on a CPU: processes) share each step. The result is that of one, but for rounding.",
+        least=1, most=4096,
+    )
+    precision: str = setting(
+        "auto",
+        "Numbers of the base model: `auto` (bfloat16 on a GPU that computes in it, float16 on an older one, else"
+        " float32), or one of them. float16 scales the loss so that small gradients survive. The adapter is always"
+        " trained in float32.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    quantization: str = setting(
+        "none",
+        "`4bit` keeps the base model's weights in 4 bits (NF4): a quarter of the memory of bfloat16, slower and a"
+        " little less exact. Needs an NVIDIA GPU and the package bitsandbytes.",
+        choices=("none", "4bit"),
+    )
+    checkpoint_seconds: float = setting(
+        60.0, "Seconds between two checkpoints, from which a run can be taken up again; 0: one after every step.",
+        least=0, most=86400,
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config as plain JSON values; `from_dict` reads them back."""
@@ -154,6 +199,8 @@ def parsed(spec: Field, raw: Any) -> Any:
     try:
         if kind == "str":
             value = str(raw).strip()
+        elif kind == "bool":
+            value = raw if isinstance(raw, bool) else BOOLEANS[str(raw).strip().lower()]
         else:
             value = float(raw)
             if not math.isfinite(value):
@@ -162,9 +209,9 @@ def parsed(spec: Field, raw: Any) -> Any:
                 if value != int(value):
                     raise ValueError
                 value = int(value)
-    except (TypeError, ValueError, OverflowError):
-        wanted = "a whole number" if kind == "int" else "a number"
-        raise ConfigError(f"{spec.name} must be {wanted}, not {str(raw)!r}") from None
+    except (TypeError, ValueError, OverflowError, KeyError):
+        wanted = {"int": "a whole number", "bool": "yes or no"}.get(kind, "a number")
+        raise ConfigError(f"{spec.name} must be {wanted}, not {str(raw)[:MOST_QUOTED]!r}") from None
     if problem := _problem(spec, value):
         raise ConfigError(problem)
     return value
@@ -173,7 +220,7 @@ def parsed(spec: Field, raw: Any) -> Any:
 def _problem(spec: Field, value: Any) -> str | None:
     bounds = spec.metadata
     if bounds["choices"] and value not in bounds["choices"]:
-        return f"{spec.name} must be one of {', '.join(bounds['choices'])}, not {value!r}"
+        return f"{spec.name} must be one of {', '.join(bounds['choices'])}, not {value[:MOST_QUOTED]!r}"
     for name, words, broken in (
         ("above", "more than", lambda bound: value <= bound),
         ("least", "at least", lambda bound: value < bound),
@@ -181,13 +228,16 @@ def _problem(spec: Field, value: Any) -> str | None:
         ("most", "at most", lambda bound: value > bound),
     ):
         if name in bounds and broken(bounds[name]):
-            return f"{spec.name} must be {words} {bounds[name]:g}, not {value:g}"
+            bound = f"{bounds[name]:,}" if isinstance(bounds[name], int) else f"{bounds[name]:g}"
+            return f"{spec.name} must be {words} {bound}, not {value:g}"
     return None
 
 
 def _assembled(method: str, model: str, values: dict[str, Any]) -> TrainingConfig:
     if not model.strip():
         raise ConfigError("Name a model: demo, a folder, or a name on the hub.")
+    if values.get("quantization") == FOUR_BIT and (problem := four_bit_problem(values.get("device", "auto"))):
+        raise ConfigError(problem)
     own = {spec.name for spec in fields(METHODS[method])}
     loss = METHODS[method](**{name: value for name, value in values.items() if name in own})
     common = {name: value for name, value in values.items() if name not in own}

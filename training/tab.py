@@ -101,11 +101,13 @@ class TrainTab:
             with gr.Row(elem_classes="train-grid"):
                 self.settings = [self._setting(name, spec) for name, spec in self.fields.items()]
 
-    def _setting(self, name: str, spec: Any) -> gr.Textbox | gr.Dropdown:
+    def _setting(self, name: str, spec: Any) -> gr.Textbox | gr.Dropdown | gr.Checkbox:
         label, info = name.replace("_", " "), spec.metadata["help"]
         shared = {"label": label, "info": info, "elem_id": f"train-set-{name}", "min_width": 230}
         if spec.metadata["choices"]:
             return gr.Dropdown([("default", ""), *spec.metadata["choices"]], value="", filterable=False, **shared)
+        if spec.type == "bool":
+            return gr.Checkbox(value=spec.default, **shared)
         return gr.Textbox(value="", max_lines=1, **shared)
 
     def _run(self) -> None:
@@ -195,6 +197,8 @@ class TrainTab:
         shared = {"visible": True, "info": spec.metadata["help"]}
         if spec.metadata["choices"]:
             return gr.update(choices=[(f"default: {suggestion.told}", ""), *spec.metadata["choices"]], **shared)
+        if spec.type == "bool":
+            return gr.update(**shared)
         return gr.update(placeholder=suggestion.told, **shared)
 
     def _run_updates(self, panel: view.Panel) -> list[Any]:
