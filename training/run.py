@@ -90,7 +90,10 @@ def _trained(
     from training import adapter
     from training.trainer import train
 
-    loaded = load_base(config.model, device if config.device == "auto" else config.device)
+    loaded = load_base(
+        config.model, device if config.device == "auto" else config.device,
+        precision=config.precision, quantization=config.quantization,
+    )
     say(f"Loaded {config.model} on {loaded.device} ({loaded.dtype}) in {time.perf_counter() - started:.1f} s.")
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
