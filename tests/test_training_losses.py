@@ -16,7 +16,6 @@ from training.losses import (
     PairedLogps,
     UnpairedLogps,
     bradley_terry,
-    class_weights,
     smoothed_preference,
     untrained,
     wins,
@@ -32,6 +31,7 @@ from training.methods import (
     ORPOConfig,
     RobustConfig,
     SimPOConfig,
+    class_weights,
 )
 
 PAIRED = [name for name, method in METHODS.items() if method.paired]

@@ -7,7 +7,6 @@ One table, `LOSSES`; the settings of each, and its words, are in `methods.py`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -212,23 +211,6 @@ def untrained(logps: PairedLogps | UnpairedLogps) -> PairedLogps | UnpairedLogps
     if isinstance(logps, PairedLogps):
         return replace(logps, chosen=logps.reference_chosen, rejected=logps.reference_rejected)
     return replace(logps, logps=logps.reference, kl=torch.zeros_like(logps.kl))
-
-
-def class_weights(desirable: int, undesirable: int, config: KTOConfig) -> tuple[float, float]:
-    """Return λ_D and λ_U: as set, else so that λ_D·n_D ÷ (λ_U·n_U) lies in [1, 4/3], the paper's range.
-
-    Counts are of training examples, both at least 1. The rarer class is raised, the other keeps weight 1.
-    """
-    ratio = desirable / undesirable
-    automatic = (1.0, 1.0)
-    if ratio < 1:
-        automatic = (1 / ratio, 1.0)
-    elif ratio > 4 / 3 and not math.isclose(ratio, 4 / 3):
-        automatic = (1.0, ratio)
-    return (
-        automatic[0] if config.desirable_weight is None else config.desirable_weight,
-        automatic[1] if config.undesirable_weight is None else config.undesirable_weight,
-    )
 
 
 def _paired(losses: Tensor, chosen_rewards: Tensor, rejected_rewards: Tensor) -> LossResult:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from errors import ConfigError
 from training.batching import split_by_prompt
 from training.config import TrainingConfig
-from training.losses import class_weights
+from training.methods import class_weights
 from training.rows import (
     Exclusion,
     left_out_sentence,

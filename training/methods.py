@@ -6,6 +6,7 @@ the tests read everything else from the two tables. No torch: the web process im
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -223,6 +224,23 @@ class APODownConfig(MethodConfig):
     source: ClassVar[str] = "D'Oosterlinck 2024, arXiv 2408.06266"
 
     beta: float = setting(0.1, BETA_HELP, above=0)
+
+
+def class_weights(desirable: int, undesirable: int, config: KTOConfig) -> tuple[float, float]:
+    """Return λ_D and λ_U: as set, else so that λ_D·n_D ÷ (λ_U·n_U) lies in [1, 4/3], the paper's range.
+
+    Counts are of training examples, both at least 1. The rarer class is raised, the other keeps weight 1.
+    """
+    ratio = desirable / undesirable
+    automatic = (1.0, 1.0)
+    if ratio < 1:
+        automatic = (1 / ratio, 1.0)
+    elif ratio > 4 / 3 and not math.isclose(ratio, 4 / 3):
+        automatic = (1.0, ratio)
+    return (
+        automatic[0] if config.desirable_weight is None else config.desirable_weight,
+        automatic[1] if config.undesirable_weight is None else config.undesirable_weight,
+    )
 
 
 METHODS: dict[str, type[MethodConfig]] = {

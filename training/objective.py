@@ -13,8 +13,8 @@ from torch import Tensor
 
 from models.prompting import Rendered
 from training.config import TrainingConfig
-from training.losses import LOSSES, LossResult, PairedLogps, UnpairedLogps, class_weights, untrained
-from training.methods import KTOConfig
+from training.losses import LOSSES, LossResult, PairedLogps, UnpairedLogps, untrained
+from training.methods import KTOConfig, class_weights
 from training.reference import ReferenceLogps, Scorer
 from training.rows import PairRows, ResponseRows
 
