@@ -19,9 +19,10 @@ from errors import TrainingError
 from training import adapter
 from training.batching import BatchOrder, micro_batches
 from training.config import TrainingConfig
+from training.distributed import Stopped
 from training.material import Material
 from training.objective import Tally, objective_for
-from training.reference import Scorer, Stopped
+from training.reference import Scorer
 
 Metrics = dict[str, float]
 # How far the first loss may be from what the formula fixes, relative and absolute, by precision of the model.

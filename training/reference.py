@@ -15,12 +15,9 @@ from torch import Tensor
 from models.logps import collate, response_logps
 from models.prompting import Rendered
 from training.batching import micro_batches
+from training.distributed import Stopped
 
 Key = tuple[int, tuple[int, ...]]
-
-
-class Stopped(Exception):
-    """Somebody asked to stop; carries no words because nothing went wrong."""
 
 
 class Scorer:

@@ -15,9 +15,10 @@ from peft import PeftModel
 from models.loading import LoadedModel, context_limit
 from training import adapter
 from training.config import TrainingConfig
+from training.distributed import Stopped
 from training.learner import Learner, Metrics
 from training.material import gather
-from training.reference import Scorer, Stopped
+from training.reference import Scorer
 from training.rows import Exclusion
 
 
