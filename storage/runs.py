@@ -38,9 +38,7 @@ class Runs:
                 )
                 run_id = cursor.fetchone()[0]
             except sqlite3.IntegrityError as error:
-                active = self.active()
-                name = f"Run {active.id}" if active else "Another run"
-                raise TrainingError(f"{name} is still training. Wait for it, or cancel it first.") from error
+                raise self._still_training() from error
             db.conn.executemany(
                 "INSERT INTO run_labels (run_id, label_id) VALUES (?, ?)", [(run_id, label_id) for label_id in label_ids]
             )
@@ -80,6 +78,29 @@ class Runs:
             "state = 'running', pid = ?, total_steps = ?, started_at = coalesce(started_at, ?), heartbeat_at = ?",
             [pid, total_steps, now, now],
         )
+
+    def reopen(self, run_id: int, step: int) -> Run:
+        """Queue a cancelled or failed run again, to go on after `step` steps; what it said of later ones is forgotten.
+
+        Its start moves by the time it lay still, so that end − start stays the time it ran.
+        Raises TrainingError while another run is active, or when it has not been cancelled and has not failed.
+        """
+        now = time.time()
+        with self.store.transaction() as db:
+            try:
+                cursor = db.execute(
+                    "UPDATE runs SET state = 'queued', message = '', pid = NULL, step = ?, cancel_requested = 0,"
+                    " started_at = started_at + ? - coalesce(ended_at, heartbeat_at), heartbeat_at = ?, ended_at = NULL"
+                    " WHERE id = ? AND state IN ('cancelled', 'failed')",
+                    [step, now, now, run_id],
+                )
+            except sqlite3.IntegrityError as error:
+                raise self._still_training() from error
+            if cursor.rowcount == 0:
+                run = self.get(run_id)
+                raise TrainingError(f"Run {run_id} is {run.state}: only a cancelled or failed run can be resumed.")
+            db.execute("DELETE FROM metrics WHERE run_id = ? AND step > ?", [run_id, step])
+        return self.get(run_id)
 
     def heartbeat(self, run_id: int, pid: int) -> bool:
         """Say that the run's process is alive; return True when somebody asked it to cancel."""
@@ -127,6 +148,11 @@ class Runs:
         """Return the ids of the labels in a run's snapshot."""
         rows = self.store.db.execute("SELECT label_id FROM run_labels WHERE run_id = ? ORDER BY label_id", [run_id])
         return [row[0] for row in rows.fetchall()]
+
+    def _still_training(self) -> TrainingError:
+        active = self.active()
+        name = f"Run {active.id}" if active else "Another run"
+        return TrainingError(f"{name} is still training. Wait for it, or cancel it first.")
 
     def _update(self, run_id: int, assignments: str, values: list[Any]) -> int:
         """Change a run that is active; one that has ended stays as it is."""
