@@ -26,8 +26,8 @@ class Group:
 def forward_flops(config: transformers.PretrainedConfig, groups: Iterable[Group]) -> int:
     """Return the floating point operations of one forward pass that computes no token twice and no padding."""
     width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
-    heads, head_width = config.num_attention_heads, getattr(config, "head_dim", None) or width // config.num_attention_heads
-    queries, keys = heads * head_width, config.num_key_value_heads * head_width
+    head_width = getattr(config, "head_dim", None) or width // config.num_attention_heads
+    queries, keys = config.num_attention_heads * head_width, config.num_key_value_heads * head_width
     linear = width * (queries + 2 * keys) + queries * width + 3 * width * inner
     total = 0
     for group in groups:

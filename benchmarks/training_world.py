@@ -53,7 +53,7 @@ class PairText:
 
 SHORT = "short"
 SHAPES = (SHORT, "long")
-# Shapes of models: the small Llama; Qwen2 0.5 B and 1.5 B; Llama 3 8 B.
+# Shapes of models: a small Llama; Qwen2 0.5 B and 1.5 B; Llama 3 8 B.
 SIZES: dict[str, dict[str, object]] = {
     "26m": {
         "model_type": "llama", "num_hidden_layers": 8, "hidden_size": 384, "intermediate_size": 1024,
