@@ -51,6 +51,10 @@ class TrainingError(AppError):
     """A run cannot start or had to stop."""
 
 
+class DivergedError(TrainingError):
+    """The loss or the gradient of a run stopped being a number."""
+
+
 def reported(notify: Callable[[str], Any], otherwise: Callable[[], Any]) -> Callable:
     """Make a decorator for page callbacks that shows an `AppError` instead of failing.
 

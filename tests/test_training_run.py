@@ -21,7 +21,7 @@ from errors import TrainingError
 from models.loading import load_base
 from models.logps import collate, response_logps
 from storage import Project, Run, Store
-from training import adapter, job, run, trainer
+from training import adapter, checkpoint, job, run
 from training.batching import BatchOrder
 from training.dataset import examples_for
 from training.material import gather
@@ -133,7 +133,7 @@ def test_a_run_trains_on_the_labels_it_was_created_with(store, project, model) -
     assert "3 pairs to learn from" in job.log_tail(store, created.id)
 
 
-def test_a_cancel_in_the_store_stops_the_run_and_keeps_nothing(store, project, model) -> None:
+def test_a_cancel_in_the_store_stops_the_run_which_can_be_resumed(store, project, model) -> None:
     label_pairs(store, project, 4)
     created = job.create(store, project, tiny_config(store, project, "dpo", model, steps=500))
 
@@ -144,6 +144,8 @@ def test_a_cancel_in_the_store_stops_the_run_and_keeps_nothing(store, project, m
     ended = run.execute(store, created.id, progress=cancel_at_two)
     assert ended.state == "cancelled" and ended.message.startswith("Cancelled after ")
     assert ended.step < 20 and ended.adapter is None
+    assert ended.message == f"Cancelled after {ended.step} of 500 steps; it can be resumed."
+    assert checkpoint.step_of(store.runs.folder(ended.id) / checkpoint.NAME) == ended.step
     assert not (store.runs.folder(ended.id) / "adapter").exists()
 
 
@@ -182,13 +184,18 @@ def test_whatever_goes_wrong_becomes_a_sentence(store, project, model, monkeypat
     assert ("Traceback" in job.log_tail(store, ended.id)) == (not isinstance(error, TrainingError))
 
 
-def test_ctrl_c_cancels(store, project, model, monkeypatch) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(("times", "words"), [(1, "Cancelled after "), (2, "Cancelled at once")])
+def test_ctrl_c_cancels_after_the_step_and_pressed_again_at_once(store, project, model, times, words) -> None:
+    label_pairs(store, project, 4)
+    created = job.create(store, project, tiny_config(store, project, "dpo", model, steps=500))
 
-    label_pairs(store, project, 3)
-    monkeypatch.setattr(trainer, "train", interrupted)
-    assert executed(store, project, "dpo", model).state == "cancelled"
+    def interrupt(line: str) -> None:
+        if line.startswith("step 2/"):
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    ended = run.execute(store, created.id, progress=interrupt)
+    assert ended.state == "cancelled" and ended.message.startswith(words)
 
 
 def test_a_model_that_cannot_be_loaded_fails_the_run_with_its_reason(store, project, tmp_path) -> None:

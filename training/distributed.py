@@ -40,8 +40,8 @@ def is_follower() -> bool:
 class Processes:
     """This process and its peers; alone, everything here is what a plain loop would do.
 
-    index: this process's place, 0 leads. count: how many there are. device: where this one computes, None when it
-    may choose.
+    index: this process's place, 0 leads. count: how many there are. device: "cpu", or the GPU that is this one's
+    own; None when there is none for it.
     """
 
     def __init__(self, index: int = 0, count: int = 1, device: str | None = None) -> None:
@@ -51,6 +51,16 @@ class Processes:
     def leads(self) -> bool:
         """True in the one process that writes: store, log, checkpoints and adapter."""
         return self.index == 0
+
+    def device_of(self, wish: str) -> str:
+        """Return where this process computes. wish: as in the config. Raises TrainingError when GPUs are too few."""
+        if self.count == 1 or wish.startswith("cpu") or self.device == "cpu":
+            return "cpu" if self.count > 1 else wish
+        if self.device is None:
+            raise TrainingError(
+                "This machine has fewer GPUs than processes were started. Start fewer, or use device cpu."
+            )
+        return self.device
 
     def share(self, items: Sequence[T]) -> list[T]:
         """Return this process's part of what all have; the parts of all processes are all of it."""
@@ -111,26 +121,22 @@ class Processes:
         return results
 
 
-def join(device: str = "auto") -> Processes:
+def join() -> Processes:
     """Form a group with the processes that were launched together with this one; alone when there are none.
 
-    device: as in the config; "cpu" keeps every process off the GPUs, anything else gives each a GPU of its own
-    where there are any. Raises TrainingError when there are fewer GPUs than processes on this machine.
+    Values travel between CPUs, and gradients between GPUs where that is where they are.
     """
     if launched_processes() == 1:
         return Processes()
     import torch
     from accelerate import PartialState
 
-    local = int(os.environ.get("LOCAL_RANK") or 0)
-    on_cpu = device == "cpu" or not torch.cuda.is_available()
-    if not on_cpu and local >= torch.cuda.device_count():
-        raise TrainingError(
-            f"There are {torch.cuda.device_count()} GPU(s) here and more processes than that. Start fewer, or use"
-            " --device cpu."
-        )
-    state = PartialState(cpu=on_cpu)
-    return Processes(state.process_index, state.num_processes, str(state.device))
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" or not torch.cuda.is_available()
+    state = PartialState(cpu=True) if on_cpu else PartialState(backend="cpu:gloo,cuda:nccl")
+    device = "cpu" if on_cpu else None
+    if not on_cpu and state.local_process_index < torch.cuda.device_count():
+        device = f"cuda:{state.local_process_index}"
+    return Processes(state.process_index, state.num_processes, device)
 
 
 def leave() -> None:

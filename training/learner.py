@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from errors import TrainingError
+from errors import DivergedError, TrainingError
 from training import adapter
 from training.batching import BatchOrder, micro_batches
 from training.config import TrainingConfig
@@ -120,9 +120,10 @@ class Learner:
     def _check_finite(self, step: int, metrics: Metrics) -> None:
         if math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"]):
             return
-        raise TrainingError(
+        raise DivergedError(
             f"The loss or its gradient stopped being a number at step {step + 1}, with a learning rate of"
-            f" {metrics['learning_rate']:.2g}. Lower learning_rate (or raise beta) and train again."
+            f" {metrics['learning_rate']:.2g}. Lower learning_rate (or raise beta) and train again:"
+            " resumed, this run would end here again, for it keeps its settings."
         )
 
     @torch.no_grad()

@@ -2,36 +2,67 @@
 
     python -m training.run --data DIR --run ID [--device auto]
 
-Everything it says goes to the run's `log.txt` as well. Torch is imported only after the run is marked as running,
+Launched several times by `accelerate launch`, one of the processes leads (it alone writes) and the others follow it.
+Everything the run says goes to its `log.txt` as well. Torch is imported only after the run is marked as running,
 so that a page sees it alive at once. Does not know who started it.
 """
 
 from __future__ import annotations
 
 import argparse
-import errno
 import os
-import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from errors import AppError, TrainingError
+from errors import AppError, DivergedError, TrainingError
+from models import catalog
 from storage import Run, Store
+from training import checkpoint
 from training.config import TrainingConfig
 from training.dataset import examples_for, summary_of
+from training.distributed import is_follower, join, leave
 from training.lock import ProcessLock
+from training.report import (
+    Figures,
+    cancelled_by_signals,
+    explained,
+    finished_sentence,
+    heartbeat,
+    insist,
+    logger,
+    step_line,
+)
 
 if TYPE_CHECKING:
+    from training.distributed import Processes
     from training.trainer import TrainingResult
 
-HEARTBEAT_SECONDS = 1.0
 LOG_NAME, LOCK_NAME, ADAPTER_NAME = "log.txt", "process.lock", "adapter"
-CANCELLED = "Cancelled after {step} of {total} steps; nothing was kept."
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended; the fields are those of `store.runs.end`."""
+
+    state: str
+    message: str
+    summary: dict[str, Any] | None = None
+    adapter: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all processes of a run train: the leading one tells the others, who need no store."""
+
+    config: TrainingConfig
+    examples: list[Any]
+    device: str
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def execute(
@@ -39,9 +70,10 @@ def execute(
 ) -> Run:
     """Train a queued run in this process and return it as it ended: finished, failed or cancelled.
 
-    device: used when the run's own setting is "auto". progress: gets every line of the log. SIGTERM, Ctrl-C and
-    a cancel in the store stop it after the current forward pass. Whatever goes wrong becomes the run's message,
-    with the traceback in its log. Raises TrainingError when the run has ended before, or another process has it.
+    A run that has a checkpoint goes on from there. device: used when the run's own setting is "auto". progress:
+    gets every line of the log. SIGTERM, Ctrl-C and a cancel in the store stop it after the current forward pass.
+    Whatever goes wrong becomes the run's message, with the traceback in its log. Raises TrainingError when the run
+    has ended before, or another process has it, StorageError when the database cannot be written for minutes.
     """
     run = store.runs.get(run_id)
     if not run.is_active:
@@ -50,151 +82,129 @@ def execute(
     lock = ProcessLock(folder / LOCK_NAME)
     if not lock.take():
         raise TrainingError(f"Run {run_id} is being trained by another process.")
-    say = _logger(folder / LOG_NAME, progress)
+    say = logger(folder / LOG_NAME, progress)
     stop = threading.Event()
     try:
         store.runs.start(run_id, os.getpid(), int(run.config.get("steps", 0)))
-        with _cancelled_by_signals(stop), _heartbeat(store, run_id, stop):
-            state, message, summary, adapter = _attempt(store, run, device, say, stop)
-        say(message)
-        store.runs.end(run_id, state, message, summary, adapter)
+        with cancelled_by_signals(stop), heartbeat(store, run_id, stop):
+            ending = _attempt(store, run, device, say, stop)
+            say(ending.message)
+            insist(lambda: store.runs.end(run_id, ending.state, ending.message, ending.summary, ending.adapter), say)
+        if ending.state == "finished":
+            checkpoint.remove(folder)
     finally:
         lock.release()
     return store.runs.get(run_id)
 
 
+def follow() -> int:
+    """Train in this process what the leading one of its group tells, and write nothing; return the exit code."""
+    processes = join()
+    stop = threading.Event()
+    with cancelled_by_signals(stop):
+        try:
+            _train(processes.tell(), processes, stop, lambda line: None, lambda step, metrics: None)
+        except AppError:
+            pass  # every process fails when one does; the leading one says why
+        finally:
+            leave()
+    return 0
+
+
+def resumable_note(folder: Path) -> str:
+    """Say from which step a run can be resumed, as the end of a sentence; "" when it cannot."""
+    step = checkpoint.step_of(folder / checkpoint.NAME)
+    return "" if step is None else f" It can be resumed from step {step}."
+
+
 def _attempt(
     store: Store, run: Run, device: str, say: Callable[[str], None], stop: threading.Event
-) -> tuple[str, str, dict[str, Any] | None, str | None]:
-    """Train and save; return state, message, summary and adapter folder of the end, whatever happens."""
+) -> Ending:
+    """Train and save; return how it ended, whatever happens."""
+    folder = store.runs.folder(run.id)
     try:
         return _trained(store, run, device, say, stop)
+    except DivergedError as error:
+        step = checkpoint.step_of(folder / checkpoint.NAME)
+        kept = "" if step is None else f" The checkpoint of step {step} is kept."
+        return Ending("failed", f"{error}{kept}")
     except AppError as error:
-        return "failed", str(error), None, None
+        return Ending("failed", f"{error}{resumable_note(folder)}")
     except KeyboardInterrupt:
-        return "cancelled", "Cancelled; nothing was kept.", None, None
+        return Ending("cancelled", f"Cancelled at once.{resumable_note(folder) or ' Nothing was kept.'}")
     except Exception as error:  # the last word of a run must not be a traceback
         say(traceback.format_exc().rstrip())
-        return "failed", _explained(error, store.folder), None, None
+        return Ending("failed", f"{explained(error, store.folder)}{resumable_note(folder)}")
+    finally:
+        leave()
 
 
 def _trained(
     store: Store, run: Run, device: str, say: Callable[[str], None], stop: threading.Event
-) -> tuple[str, str, dict[str, Any] | None, str | None]:
+) -> Ending:
     config = TrainingConfig.from_dict(run.config)
     rows = list(store.labels.judged(run.project_id, run.id))
     say(f"Run {run.id}: {config.loss.title} on {config.model}. {summary_of(rows).sentence.partition(';')[0]}.")
+    folder = store.runs.folder(run.id)
+    figures = Figures(store, run.id, say)
+
+    def on_step(step: int, metrics: dict[str, float]) -> None:
+        say(step_line(step, config.steps, metrics))
+        if figures.add(step, metrics):
+            stop.set()
+
+    task = Task(config, examples_for(config.method, rows), device if config.device == "auto" else config.device)
+    processes = join()
+    processes.tell(task)
+    identity = checkpoint.identity_of(config, catalog.identity(config.model), rows)
+    checkpoints = checkpoint.Checkpoints(folder / checkpoint.NAME, identity, config.checkpoint_seconds, say)
+    result = _train(task, processes, stop, say, on_step, checkpoints=checkpoints)
+    figures.flush()
+    if result.stopped:
+        return Ending("cancelled", _cancelled_sentence(folder, config, result), result.summary)
+    from training import adapter
+
+    sentence = finished_sentence(config, result)
+    card = adapter.model_card(config, result.summary, sentence)
+    adapter.write(result.model, folder / ADAPTER_NAME, config, result.summary, card)
+    return Ending("finished", sentence, result.summary, (folder / ADAPTER_NAME).relative_to(store.folder).as_posix())
+
+
+def _train(
+    task: Task,
+    processes: Processes,
+    stop: threading.Event,
+    say: Callable[[str], None],
+    on_step: Callable[[int, dict[str, float]], None],
+    **leading: Any,
+) -> TrainingResult:
+    """Load the model and train, in every process of the run. leading: what only the leading one has."""
     say("Loading the model …")
     started = time.perf_counter()
     from models.loading import load_base
-    from training import adapter
     from training.trainer import train
 
-    loaded = load_base(
-        config.model, device if config.device == "auto" else config.device,
-        precision=config.precision, quantization=config.quantization,
-    )
-    say(f"Loaded {config.model} on {loaded.device} ({loaded.dtype}) in {time.perf_counter() - started:.1f} s.")
-
-    def on_step(step: int, metrics: dict[str, float]) -> None:
-        say(_step_line(step, config.steps, metrics))
-        if store.runs.add_metrics(run.id, step, metrics):
-            stop.set()
-
-    result = train(examples_for(config.method, rows), loaded, config, on_step, stop.is_set, say)
-    if result.stopped:
-        step = store.runs.get(run.id).step
-        return "cancelled", CANCELLED.format(step=step, total=config.steps), result.summary, None
-    sentence = _finished_sentence(config, result)
-    folder = store.runs.folder(run.id) / ADAPTER_NAME
-    adapter.write(result.model, folder, config, result.summary, adapter.model_card(config, result.summary, sentence))
-    return "finished", sentence, result.summary, folder.relative_to(store.folder).as_posix()
-
-
-def _step_line(step: int, total: int, metrics: dict[str, float]) -> str:
-    words = [f"step {step}/{total}", f"loss {metrics['loss']:.4f}"]
-    for key, word in (("rewards/margins", "margin"), ("rewards/accuracies", "accuracy"), ("kl", "kl")):
-        if key in metrics:
-            words.append(f"{word} {metrics[key]:.3f}")
-    return "  ".join([*words, f"lr {metrics['learning_rate']:.2e}", f"{metrics['seconds']:.1f} s"])
-
-
-def _finished_sentence(config: TrainingConfig, result: TrainingResult) -> str:
-    from training.rows import left_out_sentence
-
-    summary = result.summary
-    seconds = summary["seconds"]
-    took = f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.1f}"
-    words = [f"Finished {config.steps} steps in {took} s: loss {summary['loss']:.3f}"]
-    words.append(f"accuracy {summary['rewards/accuracies']:.0%}")
-    if "held_out/accuracies" in summary:
-        before, after = summary["held_out_before/accuracies"], summary["held_out/accuracies"]
-        words.append(f"held-out accuracy {before:.0%} before, {after:.0%} after")
-    sentence = f"{', '.join(words)}."
-    left_out = left_out_sentence(result.left_out)
-    return f"{sentence} {left_out}." if left_out else sentence
-
-
-def _explained(error: Exception, data_folder: Path) -> str:
-    """Turn what went wrong into a sentence that says what to do."""
-    text = " ".join(str(error).split())
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
-        return f"The disk of {data_folder} is full, so nothing was saved. Free some space and train again."
-    out_of_memory = ("out of memory", "can't allocate memory", "not enough memory")
-    if isinstance(error, MemoryError) or any(words in text.lower() for words in out_of_memory):
-        return (
-            "The memory ran out. Lower tokens_per_forward (it changes nothing but speed), or max_length_tokens,"
-            " close what else uses the memory, or choose a smaller model."
+    config = task.config
+    loaded = processes.guard(
+        lambda: load_base(
+            config.model, processes.device_of(task.device), precision=config.precision,
+            quantization=config.quantization,
         )
-    return f"Training stopped with {type(error).__name__}: {text[:300]} The log has the details."
+    )
+    if len(set(processes.each(lambda: catalog.identity(config.model)))) > 1:
+        raise TrainingError(f"The processes of this run found different weights of {config.model}. Copy the same to all.")
+    seconds = time.perf_counter() - started
+    helped = f", {processes.count} processes" if processes.count > 1 else ""
+    say(f"Loaded {config.model} on {loaded.device} ({loaded.dtype}{helped}) in {seconds:.1f} s.")
+    return train(task.examples, loaded, config, on_step, stop.is_set, say, processes=processes, **leading)
 
 
-@contextmanager
-def _heartbeat(store: Store, run_id: int, stop: threading.Event) -> Iterator[None]:
-    """Tell the store that this process lives, loading and saving included, and hear from it when to stop."""
-    ended = threading.Event()
-
-    def beat() -> None:
-        try:
-            while not ended.wait(HEARTBEAT_SECONDS):
-                with suppress(AppError):  # a database that is busy or full now may not be at the next beat
-                    if store.runs.heartbeat(run_id, os.getpid()) or not store.runs.get(run_id).is_active:
-                        stop.set()
-        finally:
-            store.close()
-
-    thread = threading.Thread(target=beat, daemon=True, name="heartbeat")
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-@contextmanager
-def _cancelled_by_signals(stop: threading.Event) -> Iterator[None]:
-    """Take SIGTERM as a wish to stop. Only the main thread may; elsewhere the store's cancel remains."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _logger(path: Path, progress: Callable[[str], None]) -> Callable[[str], None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-
-    def say(line: str) -> None:
-        # Opened for every line: a full disk or a deleted folder must not end a run that still learns.
-        with suppress(OSError), path.open("a", encoding="utf-8", errors="replace") as file:
-            file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
-        progress(line)
-
-    return say
+def _cancelled_sentence(folder: Path, config: TrainingConfig, result: TrainingResult) -> str:
+    done, kept = result.steps, checkpoint.step_of(folder / checkpoint.NAME)
+    if kept is None:
+        return f"Cancelled after {done} of {config.steps} steps; nothing was kept."
+    where = "" if kept == done else f" from step {kept}"
+    return f"Cancelled after {done} of {config.steps} steps; it can be resumed{where}."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -203,9 +213,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="the data folder")
     parser.add_argument("--run", type=int, required=True, help="number of the run")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--say", action="store_true", help="print what goes to the log")
     given = parser.parse_args(arguments)
+    if is_follower():
+        return follow()
+    progress = (lambda line: print(line, flush=True)) if given.say else (lambda line: None)
     try:
-        ended = execute(Store(given.data), given.run, given.device)
+        ended = execute(Store(given.data), given.run, given.device, progress)
     except AppError as error:
         print(error, flush=True)
         return 2

@@ -6,16 +6,18 @@ Everything that depends on chance comes from the config's seed; on a CPU the sam
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from peft import PeftModel
 
+from errors import DivergedError
 from models.loading import LoadedModel, context_limit
 from training import adapter
+from training.checkpoint import Checkpoint, Checkpoints, collect, restore
 from training.config import TrainingConfig
-from training.distributed import Stopped
+from training.distributed import Processes, Stopped
 from training.learner import Learner, Metrics
 from training.material import gather
 from training.reference import Scorer
@@ -26,13 +28,14 @@ from training.rows import Exclusion
 class TrainingResult:
     """What a run leaves: the model with its adapter, the last metrics, and what was left out.
 
-    stopped: somebody asked to stop before the last step.
+    stopped: somebody asked to stop before the end. steps: how many were taken, in this and in earlier sittings.
     """
 
     model: PeftModel
     summary: dict[str, Any] = field(default_factory=dict)
     left_out: list[Exclusion] = field(default_factory=list)
     stopped: bool = False
+    steps: int = 0
 
 
 def train(
@@ -42,13 +45,18 @@ def train(
     on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
     should_stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda line: None,
+    *,
+    checkpoints: Checkpoints | None = None,
+    processes: Processes | None = None,
 ) -> TrainingResult:
     """Train an adapter on a freshly loaded model, which is changed in place.
 
     examples: PairedExample or UnpairedExample, as the method wants. on_step: gets each step, counted from 1, with
-    its metrics. should_stop: asked between forward passes. say: gets lines for the log.
+    its metrics. should_stop: asked between forward passes. say: gets lines for the log. checkpoints: where the run
+    goes on from and what it leaves there, in the leading process. processes: those that share the work, each of
+    which calls this with the same examples and config.
     Raises ConfigError when too few examples are usable, TrainingError when the loss is not what the formula
-    fixes at the start, or not finite.
+    fixes at the start, or a checkpoint is not this run's, DivergedError when the loss is no number.
     """
     limit = context_limit(loaded.model) or config.max_length_tokens
     material = gather(examples, loaded.tokenizer, config, min(config.max_length_tokens, limit))
@@ -58,31 +66,93 @@ def train(
     scorer = Scorer(model, loaded.tokenizer.pad_token_id, loaded.device, config.tokens_per_forward)
     result = TrainingResult(model, left_out=material.left_out)
     learner = Learner(model, scorer, material, config, loaded.dtype, result.summary, should_stop, say)
+    loop = _Loop(learner, model, config, checkpoints, processes or Processes(), should_stop, say)
     try:
-        for step, metrics in _steps(learner, config, should_stop):
-            on_step(step, metrics)
+        loop.run(on_step)
     except Stopped:
+        loop.keep()
         result.stopped = True
+    except DivergedError:
+        loop.keep()
+        raise
+    result.steps = loop.done
     return result
 
 
-def _steps(learner: Learner, config: TrainingConfig, should_stop: Callable[[], bool]) -> Iterator[tuple[int, Metrics]]:
-    """Run the steps, giving each, counted from 1, with its metrics."""
-    started = time.perf_counter()
-    learner.score_reference()
-    learner.measure_held_out("held_out_before")
-    stepping = time.perf_counter()
-    for step in range(config.steps):
-        if should_stop():
+class _Loop:
+    """The order of a run: where it begins, its steps, and when what it has learned is kept."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        model: PeftModel,
+        config: TrainingConfig,
+        checkpoints: Checkpoints | None,
+        processes: Processes,
+        should_stop: Callable[[], bool],
+        say: Callable[[str], None],
+    ) -> None:
+        self.learner, self.model, self.config, self.checkpoints = learner, model, config, checkpoints
+        self.processes, self.should_stop, self.say = processes, should_stop, say
+        self.summary = learner.summary
+        self.done = self.kept = 0
+
+    def run(self, on_step: Callable[[int, Metrics], None]) -> None:
+        """Take the steps that are left. Raises Stopped in every process when one was asked to stop."""
+        read = self.checkpoints.read if self.checkpoints is not None else lambda: None
+        saved = self.processes.tell(self.processes.guard(read))
+        started = time.perf_counter()
+        self.learner.score_reference()
+        started -= self._begin(saved)
+        stepping = time.perf_counter()
+        while self.done < self.config.steps:
+            self.processes.guard(self._heed)
+            metrics = self.learner.step(self.done)
+            self.done += 1
+            now = time.perf_counter()
+            metrics |= {
+                "epoch": self.done * self.config.batch_size / len(self.learner.material.train),
+                "seconds": now - started,
+                "tokens_per_second": self.learner.tokens / max(now - stepping, 1e-9),
+            }
+            self.summary.update(metrics)
+            try:
+                self._evaluate(metrics)
+            finally:
+                on_step(self.done, metrics)
+            if self.checkpoints is not None and self.checkpoints.is_due:
+                self.keep()
+        self.learner.measure_held_out("held_out")
+        self.summary["seconds"] = time.perf_counter() - started
+
+    def keep(self) -> None:
+        """Write a checkpoint of what has been learned, unless the last one holds it already."""
+        if self.checkpoints is not None and self.done > self.kept:
+            figures = dict(self.summary)
+            if self.checkpoints.write(collect(self.done, self.model, self.learner.optimiser, figures)):
+                self.kept = self.done
+
+    def _begin(self, saved: Checkpoint | None) -> float:
+        """Go on from a checkpoint, if there is one; return the seconds that the run has taken before."""
+        if saved is None:
+            self.learner.measure_held_out("held_out_before")
+            return 0.0
+        restore(saved, self.model, self.learner.optimiser)
+        self.done = self.kept = saved.step
+        scored = self.summary.get("reference_seconds", 0.0)
+        self.summary.update(saved.figures)
+        if "reference_seconds" in self.summary:
+            self.summary["reference_seconds"] += scored
+        self.say(f"Taken up again after step {saved.step} of {self.config.steps}.")
+        return saved.figures.get("seconds", 0.0)
+
+    def _evaluate(self, metrics: Metrics) -> None:
+        """Measure what is held out now and then, as the config says; the end measures it anyway."""
+        every = self.config.evaluate_every
+        if every and self.done % every == 0 and self.done < self.config.steps:
+            self.learner.measure_held_out("held_out")
+            metrics |= {name: value for name, value in self.summary.items() if name.startswith("held_out/")}
+
+    def _heed(self) -> None:
+        if self.should_stop():
             raise Stopped
-        metrics = learner.step(step)
-        now = time.perf_counter()
-        metrics |= {
-            "epoch": (step + 1) * config.batch_size / len(learner.material.train),
-            "seconds": now - started,
-            "tokens_per_second": learner.tokens / max(now - stepping, 1e-9),
-        }
-        learner.summary.update(metrics)
-        yield step + 1, metrics
-    learner.measure_held_out("held_out")
-    learner.summary["seconds"] = time.perf_counter() - started
