@@ -132,31 +132,53 @@ def generate_command(
 
 
 @cli.command("train")
-@project_option
+@click.option("--project", help="Name of the project (not needed with --resume).")
 @click.option("--method", help="dpo, kto, ipo, simpo …; the one that suits the labels when not given.")
-@click.option("--model", default="demo", show_default=True, help="demo, a folder, or a hub name.")
+@click.option("--model", show_default="demo", help="demo, a folder, or a hub name.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+@click.option("--resume", type=int, metavar="RUN", help="Go on with a run that was cancelled, killed or has failed.")
 @data_option
 @device_option
 @json_option
 def train_command(
-    project: str, method: str | None, model: str, overrides: tuple[str, ...], data: Path, device: str, as_json: bool
+    project: str | None, method: str | None, model: str | None, overrides: tuple[str, ...], resume: int | None,
+    data: Path, device: str, as_json: bool,
 ) -> None:
     """Train an adapter on the project's labels and wait for it."""
-    from models import catalog
-    from training import config, dataset, job, run
+    from training import distributed, job, run
 
+    if distributed.is_follower():  # `accelerate launch` started several of us: one leads, and only it writes
+        sys.exit(run.follow())
     store = Store(data)
-    chosen = store.projects.get(project)
-    summary = dataset.summarise(store, chosen.id)
-    settings = config.build(
-        method or summary.suggested, model, _pairs(overrides), summary, catalog.architecture(model)
-    )
-    ended = run.execute(store, job.create(store, chosen, settings).id, device, _progress)
+    if resume is None:
+        queued = _new_run(store, project, method, model or "demo", overrides, device)
+    elif method or model or overrides:
+        raise ConfigError("A resumed run keeps its method, model and settings: give --resume without them.")
+    else:
+        queued = job.reopen(store, resume)
+    ended = job.work(store, queued.id, device, _progress)
     result = _run_as_dict(store, ended)
     _say(result, _words(result), as_json)
     if ended.state == "failed":
         raise AppError(ended.message)
+
+
+def _new_run(
+    store: Store, project: str | None, method: str | None, model: str, overrides: tuple[str, ...], device: str
+) -> Run:
+    """Queue a run of a project's labels, and say what it will do."""
+    from models import catalog
+    from training import config, dataset, job, view
+
+    if project is None:
+        raise ConfigError("Name a project with --project, or a run with --resume.")
+    chosen = store.projects.get(project)
+    summary = dataset.summarise(store, chosen.id)
+    architecture = catalog.architecture(model)
+    settings = config.build(method or summary.suggested, model, _pairs(overrides), summary, architecture, device)
+    for line in view.told(settings, summary, architecture, device):
+        _progress(line)
+    return job.create(store, chosen, settings)
 
 
 def _pairs(overrides: tuple[str, ...]) -> dict[str, str]:

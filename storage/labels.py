@@ -110,6 +110,16 @@ class Labels:
         )
         return Counter(dict(rows.fetchall()))
 
+    def prompts(self, project_id: int, verdicts: Sequence[str]) -> int:
+        """Return how many different prompts have a current label with one of the verdicts."""
+        rows = self.store.db.execute(
+            "SELECT count(DISTINCT items.prompt_id) FROM current_labels"
+            " JOIN labels ON labels.id = current_labels.label_id JOIN items ON items.id = current_labels.item_id"
+            f" WHERE items.project_id = ? AND labels.verdict IN ({', '.join('?' * len(verdicts))})",
+            [project_id, *verdicts],
+        )
+        return rows.fetchone()[0]
+
     def judged(self, project_id: int, run_id: int | None = None) -> Iterator[dict[str, Any]]:
         """Yield a project's labels with the texts they judge, in label order: what training and export read.
 

@@ -11,7 +11,7 @@ import pytest
 from errors import ConfigError
 from training.config import TrainingConfig, build, explained, settings_of
 from training.dataset import LabelSummary
-from training.defaults import BATCH_SIZE, SMALL_MODEL, SMALL_WIDTH
+from training.defaults import BATCH_SIZE, MOST_STEPS, SMALL_MODEL, SMALL_WIDTH
 from training.methods import METHODS, DPOConfig
 
 DEMO = {"hidden_size": SMALL_WIDTH, "max_position_embeddings": 512}
@@ -67,9 +67,43 @@ def test_steps_follow_the_data_the_batch_and_the_passes_asked_for() -> None:
     assert build("dpo", "demo", {}, LabelSummary(pairs=5), DEMO).batch_size == 5
 
 
-def test_a_tenth_is_held_out_only_where_there_is_enough() -> None:
-    assert build("dpo", "demo", {}, FORTY, DEMO).held_out_share == 0.0
-    assert build("dpo", "demo", {}, LabelSummary(pairs=100), DEMO).held_out_share == 0.1
+@pytest.mark.parametrize(
+    ("summary", "share", "reason"),
+    [
+        (FORTY, 0.1, "about 4 of 40, by prompt"),
+        (LabelSummary(pairs=20, prompts=2), 0.1, "about 2 of 20"),
+        (LabelSummary(pairs=19, prompts=19), 0.0, "none below 20"),
+        (LabelSummary(pairs=40, prompts=1), 0.0, "one prompt"),
+    ],
+)
+def test_a_tenth_is_held_out_wherever_the_labels_allow_it(summary, share, reason) -> None:
+    assert build("dpo", "demo", {}, summary, DEMO).held_out_share == share
+    assert reason in explained("dpo", summary, DEMO)["held_out_share"].reason
+
+
+def test_what_is_held_out_is_measured_at_every_quarter() -> None:
+    assert build("dpo", "demo", {}, FORTY, DEMO).evaluate_every == 15
+    assert build("dpo", "demo", {"steps": 5}, FORTY, DEMO).evaluate_every == 2
+    assert build("dpo", "demo", {"held_out_share": 0}, FORTY, DEMO).evaluate_every == 0
+
+
+def test_class_weights_are_told_before_the_start() -> None:
+    told = explained("kto", LabelSummary(good=46, bad=12), DEMO)
+    assert told["desirable_weight"].told == "automatic (46 good, 12 bad, so 1)"
+    assert told["undesirable_weight"].told == "automatic (46 good, 12 bad, so 3.8)"
+    assert explained("kto", LabelSummary(good=46), DEMO)["desirable_weight"].told == "automatic"
+    by_hand = explained("kto", LabelSummary(good=46, bad=12), DEMO, chosen={"desirable_weight": 2.0})
+    assert by_hand["desirable_weight"].value is None
+
+
+def test_the_precision_says_what_it_means_on_the_device() -> None:
+    assert explained("dpo", FORTY, DEMO, "cpu")["precision"].told == "auto (float32 on cpu)"
+    assert "bfloat16" in explained("dpo", FORTY, DEMO, "cuda:1")["precision"].told
+    assert "cpu" in explained("dpo", FORTY, DEMO, "cuda", {"device": "cpu"})["precision"].told
+
+
+def test_passes_without_end_stay_within_the_bound() -> None:
+    assert build("dpo", "demo", {"epochs": 10**5}, LabelSummary(pairs=10**6), DEMO).steps == MOST_STEPS
 
 
 def test_what_the_user_sets_wins_and_texts_are_read_as_numbers() -> None:

@@ -38,7 +38,7 @@ def labelled(store: Store, project: Project) -> Store:
 
 def test_the_summary_counts_current_labels(labelled: Store, project: Project) -> None:
     summary = summarise(labelled, project.id)
-    assert summary == LabelSummary(pairs=3, ties=1, both_bad=1, good=2, bad=1)
+    assert summary == LabelSummary(pairs=3, ties=1, both_bad=1, good=2, bad=1, prompts=7)
     assert summary == summary_of(labelled.labels.judged(project.id))
     assert (summary.desirable, summary.undesirable) == (5, 6)
 

@@ -86,7 +86,7 @@ def kto(**overrides: object):
 def test_kto_says_how_good_and_bad_weigh() -> None:
     examples = [single(number, f"text {number}", number >= 3) for number in range(12)]
     material = gather(examples, tiny_tokenizer(), kto(), 200)
-    assert "9 good, 3 bad, so desirable 1 and undesirable 3." in material.lines
+    assert "KTO: 9 good, 3 bad, so desirable 1 and undesirable 3." in material.lines
     assert all(row.mismatched is not None for row in material.train)
 
 

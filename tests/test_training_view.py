@@ -11,7 +11,7 @@ from tests.training_world import add_label, label_pairs
 
 from errors import ConfigError, ModelError
 from storage import Project, Run, Store
-from training import job, run, view
+from training import job, memory, run, view
 from training.charts import MAX_POINTS, charts, thinned
 from training.lock import ProcessLock
 
@@ -53,10 +53,11 @@ def test_the_setup_suggests_a_method_and_says_what_it_would_do(store, project, m
     setup = view.setup(store, project.id, None, model)
     assert (setup.method, setup.problem) == ("dpo", "")
     assert setup.sentence == "38 pairs, 4 ties left out; DPO suggested."
-    assert setup.plan == "60 steps of 8 pairs (13× over the labels)."
+    assert setup.plan == "60 steps of 8 pairs (13× over the labels), 10% held out to measure on."
+    assert setup.notes == (memory.UNKNOWN,)
     assert setup.settings["learning_rate"].told.endswith("(for width 256)")
     assert setup.settings["batch_size"].told == "8"
-    assert view.setup(store, project.id, "kto", model).settings["desirable_weight"].told == "automatic"
+    assert view.setup(store, project.id, "kto", model).settings["desirable_weight"].told == "automatic (38 good, 38 bad, so 1)"
 
 
 def test_a_method_or_model_that_does_not_fit_is_said_before_the_click(store, project, model) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from errors import ConfigError
 from models.precision import FOUR_BIT, four_bit_problem
-from training.defaults import Suggestion, suggest
+from training.defaults import MOST_STEPS, Suggestion, suggest
 from training.methods import METHODS, DPOConfig, MethodConfig, setting
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class TrainingConfig:
         above=0,
     )
     steps: int = setting(
-        60, "Optimiser steps. More steps follow the labels further, and in the end too far.", least=1, most=10**7
+        60, "Optimiser steps. More steps follow the labels further, and in the end too far.", least=1, most=MOST_STEPS
     )
     epochs: float = setting(
         0.0,
@@ -70,7 +70,7 @@ class TrainingConfig:
     )
     evaluate_every: int = setting(
         0, "Steps between two measurements on what is held out; 0 measures only before and after training.",
-        least=0, most=10**7,
+        least=0, most=MOST_STEPS,
     )
     lora_rank: int = setting(8, "Rank of the adapter's matrices: how much it can change.", least=1, most=4096)
     lora_alpha: float = setting(16.0, "Scale of the adapter: its output is multiplied by alpha ÷ rank.", above=0)
@@ -162,12 +162,13 @@ def build(
     overrides: Mapping[str, Any] | None = None,
     summary: LabelSummary | None = None,
     architecture: Mapping[str, Any] | None = None,
+    device: str = "auto",
 ) -> TrainingConfig:
     """Make the config of a run: what the user changed, and sane defaults for the rest.
 
     overrides: settings by name, as texts or values; "" and None leave the default. summary: the labels there
     are, which the number of steps follows. architecture: the model's config.json, as far as it is known, which
-    the learning rate follows. Raises ConfigError listing every problem.
+    the learning rate follows. device: where the program was told to train. Raises ConfigError listing every problem.
     """
     known = {spec.name: spec for spec in settings_of(method)}
     problems, values = [], {}
@@ -181,15 +182,22 @@ def build(
                 problems.extend(error.problems)
     if problems:
         raise ConfigError(problems)
-    suggested = suggest(method, architecture or {}, summary, values)
+    suggested = suggest(method, architecture or {}, summary, values, device)
     return _assembled(method, model, {**{name: entry.value for name, entry in suggested.items()}, **values})
 
 
 def explained(
-    method: str, summary: LabelSummary | None = None, architecture: Mapping[str, Any] | None = None
+    method: str,
+    summary: LabelSummary | None = None,
+    architecture: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    chosen: Mapping[str, Any] | None = None,
 ) -> dict[str, Suggestion]:
-    """Return, for every setting of a method, the value it gets when the user leaves it alone, and why."""
-    suggested = suggest(method, architecture or {}, summary, {})
+    """Return, for every setting of a method, the value it gets when the user leaves it alone, and why.
+
+    chosen: what the user set, by name and as values, which others follow. The rest as in `build`.
+    """
+    suggested = suggest(method, architecture or {}, summary, chosen or {}, device)
     return {spec.name: suggested.get(spec.name, Suggestion(spec.default, "")) for spec in settings_of(method)}
 
 

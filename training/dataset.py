@@ -5,6 +5,7 @@ Ties are ties: they are left out everywhere. No torch: the web process imports t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from storage import Store
 from storage.records import Message
 from training.methods import METHODS
 
+# In the order of LabelSummary's fields; no method trains on ties.
+VERDICTS = ("chosen", "tie", "both_bad", "good", "bad")
+TRAINED_ON = tuple(name for name in VERDICTS if name != "tie")
 NO_LABELS = "No labels yet: go to Label, 20 pairs take about two minutes."
 
 
@@ -41,13 +45,14 @@ class UnpairedExample:
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """How many current labels of each kind a project has."""
+    """How many current labels of each kind a project has, and of how many prompts (None: not counted)."""
 
     pairs: int = 0
     ties: int = 0
     both_bad: int = 0
     good: int = 0
     bad: int = 0
+    prompts: int | None = None
 
     @property
     def desirable(self) -> int:
@@ -114,13 +119,15 @@ class LabelSummary:
 def summarise(store: Store, project_id: int) -> LabelSummary:
     """Return what labels a project has now."""
     counts = store.labels.counts(project_id)
-    return LabelSummary(counts["chosen"], counts["tie"], counts["both_bad"], counts["good"], counts["bad"])
+    return LabelSummary(*(counts[name] for name in VERDICTS), store.labels.prompts(project_id, TRAINED_ON))
 
 
 def summary_of(rows: Iterable[dict[str, Any]]) -> LabelSummary:
     """Return what labels are among rows of `store.labels.judged`."""
-    verdicts = [row["verdict"] for row in rows]
-    return LabelSummary(*(verdicts.count(name) for name in ("chosen", "tie", "both_bad", "good", "bad")))
+    rows = list(rows)
+    counts = Counter(row["verdict"] for row in rows)
+    prompts = len({row["prompt_id"] for row in rows if row["verdict"] in TRAINED_ON})
+    return LabelSummary(*(counts[name] for name in VERDICTS), prompts)
 
 
 def examples_for(method: str, rows: Iterable[dict[str, Any]]) -> list[PairedExample] | list[UnpairedExample]:

@@ -1,7 +1,7 @@
 """What a run gets when the user leaves a setting alone, with the reason for it. The one place to tune.
 
 Two regimes: small models (the demo), whose values were measured on it, and the rest, whose learning rate falls
-with width. Does not know how a config is checked or shown.
+with width. What depends on the device says so. Does not know how a config is checked or shown.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from training.methods import METHODS
+from models.precision import likely_device
+from training.methods import METHODS, KTOConfig, class_weights
 
 if TYPE_CHECKING:
     from training.dataset import LabelSummary
@@ -37,10 +38,13 @@ SMALL_WIDTH_LIMIT = 512
 WIDTH_POWER = 1.2
 UNKNOWN_WIDTH = 2048
 
+MOST_STEPS = 10_000_000
 SMALL_STEPS, LARGE_STEPS = 60, 30
 PASSES, PASSES_FROM_2000 = 3, 1
 BATCH_SIZE = {True: 8, False: 16}
-HELD_OUT_FROM = 100
+# Fewer than this are all needed to train on; a tenth of them would be a single one, which measures nothing.
+HELD_OUT_SHARE, HELD_OUT_FROM = 0.1, 20
+EVALUATIONS = 4
 
 
 @dataclass(frozen=True)
@@ -60,27 +64,37 @@ class Suggestion:
 
 
 def suggest(
-    method: str, architecture: Mapping[str, Any], summary: LabelSummary | None, chosen: Mapping[str, Any]
+    method: str,
+    architecture: Mapping[str, Any],
+    summary: LabelSummary | None,
+    chosen: Mapping[str, Any],
+    device: str = "auto",
 ) -> dict[str, Suggestion]:
-    """Return the settings that depend on model and data, each with its reason.
+    """Return the settings that depend on model, data and device, each with its reason.
 
     architecture: the model's config.json, {} when unknown. chosen: what the user set, which others follow.
+    device: where the program was told to train, for when the user does not say.
     """
     count = summary.examples(METHODS[method].paired) if summary else 0
     small = (_width(architecture) or UNKNOWN_WIDTH) <= SMALL_WIDTH_LIMIT
     suggestions = {"learning_rate": _learning_rate(method, _width(architecture))}
     if small and "beta" in SMALL_MODEL[method]:
         suggestions["beta"] = Suggestion(SMALL_MODEL[method]["beta"], "for small models")
+    elif not small:
+        suggestions["beta"] = Suggestion(METHODS[method]().beta, "as published")
     suggestions["batch_size"] = _batch_size(METHODS[method].paired, count)
     batch_size = chosen.get("batch_size", suggestions["batch_size"].value)
     suggestions["steps"] = _steps(count, batch_size, chosen.get("epochs", 0), small)
     if limit := _context(architecture):
         if limit < 2048:
             suggestions["max_length_tokens"] = Suggestion(limit, "the model's limit")
-    suggestions["held_out_share"] = (
-        Suggestion(0.1, f"{count} are enough to spare some") if count >= HELD_OUT_FROM
-        else Suggestion(0.0, f"none below {HELD_OUT_FROM}")
+    held_out = suggestions["held_out_share"] = _held_out_share(count, summary)
+    suggestions["evaluate_every"] = _evaluate_every(
+        chosen.get("steps", suggestions["steps"].value), chosen.get("held_out_share", held_out.value)
     )
+    suggestions["precision"] = _precision(likely_device(chosen.get("device", device)))
+    if METHODS[method] is KTOConfig:
+        suggestions |= _class_weights(summary, chosen)
     return suggestions
 
 
@@ -104,10 +118,43 @@ def _steps(count: int, batch_size: int, epochs: float, small: bool) -> Suggestio
     if not count:
         return Suggestion(least, "")
     if epochs:
-        return Suggestion(max(1, math.ceil(epochs * count / batch_size)), f"{epochs:g} passes over {count}")
+        return Suggestion(min(MOST_STEPS, max(1, math.ceil(epochs * count / batch_size))), f"{epochs:g} passes over {count}")
     passes = PASSES if count < 2000 else PASSES_FROM_2000
     steps = max(least, math.ceil(passes * count / batch_size))
     return Suggestion(steps, f"{steps * batch_size / count:.1f} passes over {count}")
+
+
+def _held_out_share(count: int, summary: LabelSummary | None) -> Suggestion:
+    if summary is not None and summary.prompts is not None and summary.prompts < 2:
+        return Suggestion(0.0, "all belong to one prompt, and prompts are held out whole")
+    if count < HELD_OUT_FROM:
+        return Suggestion(0.0, f"none below {HELD_OUT_FROM}: all are needed to train on")
+    return Suggestion(HELD_OUT_SHARE, f"about {round(HELD_OUT_SHARE * count)} of {count}, by prompt, to measure on")
+
+
+def _evaluate_every(steps: int, held_out_share: float) -> Suggestion:
+    if not held_out_share:
+        return Suggestion(0, "nothing is held out")
+    return Suggestion(max(1, math.ceil(steps / EVALUATIONS)), f"{EVALUATIONS} times in all")
+
+
+def _precision(device: str) -> Suggestion:
+    return Suggestion(
+        "auto", {"cuda": "bfloat16 where the GPU computes in it, else float16"}.get(device, f"float32 on {device}")
+    )
+
+
+def _class_weights(summary: LabelSummary | None, chosen: Mapping[str, Any]) -> dict[str, Suggestion]:
+    """Return KTO's weights. They stay automatic: what is left out or held out changes the counts a little."""
+    if summary is None or not summary.desirable or not summary.undesirable:
+        return {}
+    set_by_hand = {name: chosen[name] for name in ("desirable_weight", "undesirable_weight") if name in chosen}
+    desirable, undesirable = class_weights(summary.desirable, summary.undesirable, KTOConfig(**set_by_hand))
+    counted = f"{summary.desirable} good, {summary.undesirable} bad, so"
+    return {
+        "desirable_weight": Suggestion(None, f"{counted} {desirable:.2g}"),
+        "undesirable_weight": Suggestion(None, f"{counted} {undesirable:.2g}"),
+    }
 
 
 def _width(architecture: Mapping[str, Any]) -> int | None:

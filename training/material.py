@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from errors import ConfigError
 from training.batching import split_by_prompt
 from training.config import TrainingConfig
-from training.methods import class_weights
+from training.methods import weights_sentence
 from training.rows import (
     Exclusion,
     left_out_sentence,
@@ -56,8 +56,7 @@ def gather(
         lines.append(f"{left_out_sentence(left_out)}: labels {labels}.")
     _check_enough(rows, left_out, config)
     train, held_out = _split(rows, config)
-    if held_out:
-        lines.append(f"{len(held_out)} held out to measure on, by prompt.")
+    lines.append(_held_out_line(rows, held_out, config))
     if not config.loss.paired:
         train = with_mismatched(train, rendered, config.seed)
         held_out = with_mismatched(held_out, rendered, config.seed)
@@ -71,6 +70,14 @@ def _split(rows: list[Any], config: TrainingConfig) -> tuple[list[Any], list[Any
     train, held = split_by_prompt(prompt_ids, config.held_out_share, config.seed)
     train_rows, held_rows = [rows[index] for index in train], [rows[index] for index in held]
     return (train_rows, held_rows) if _enough(train_rows, config) else (rows, [])
+
+
+def _held_out_line(rows: list[Any], held_out: list[Any], config: TrainingConfig) -> str:
+    if held_out:
+        return f"{len(held_out)} held out to measure on, by prompt."
+    if config.held_out_share:
+        return "Nothing is held out to measure on: without whole prompts less, too little would be left to train on."
+    return "Nothing is held out to measure on (held_out_share is 0)."
 
 
 def _enough(rows: list[Any], config: TrainingConfig) -> bool:
@@ -91,8 +98,7 @@ def _check_enough(rows: list[Any], left_out: list[Exclusion], config: TrainingCo
 
 def _class_lines(rows: list[Any], config: TrainingConfig) -> list[str]:
     good = sum(row.desirable for row in rows)
-    weights = class_weights(good, len(rows) - good, config.loss)
-    lines = [f"{good} good, {len(rows) - good} bad, so desirable {weights[0]:.2g} and undesirable {weights[1]:.2g}."]
+    lines = [weights_sentence(good, len(rows) - good, config.loss)]
     if config.loss.reference_point == "kl" and all(row.mismatched is None for row in rows):
         lines.append("All answers belong to one prompt, so the distance from the base (z0) counts as 0.")
     return lines

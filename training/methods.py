@@ -243,6 +243,13 @@ def class_weights(desirable: int, undesirable: int, config: KTOConfig) -> tuple[
     )
 
 
+def weights_sentence(desirable: int, undesirable: int, config: KTOConfig) -> str:
+    """Say how much good and bad answers weigh, and why; counts as in `class_weights`."""
+    weights = class_weights(desirable, undesirable, config)
+    reason = f"{desirable} good, {undesirable} bad, so desirable {weights[0]:.2g} and undesirable {weights[1]:.2g}."
+    return f"{config.title}: {reason}"
+
+
 METHODS: dict[str, type[MethodConfig]] = {
     config.name: config
     for config in (

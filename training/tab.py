@@ -145,9 +145,9 @@ class TrainTab:
     @guarded
     def start(self, project_id: int | None, method: str, model: str, *texts: str) -> Any:
         """Start a run and show it."""
-        config = view.configured(self.store, project_id, method, model, dict(zip(self.fields, texts)))
-        project = self.store.projects.by_id(project_id)
         device = self.workers.device
+        config = view.configured(self.store, project_id, method, model, dict(zip(self.fields, texts)), device)
+        project = self.store.projects.by_id(project_id)
         run = job.start(self.store, project, config, device, lambda: self._free_gpu(device))
         return self._all_updates(project_id, run.id)
 
@@ -181,12 +181,12 @@ class TrainTab:
         return [*self._run_updates(panel), self._table(project_id), gr.Button(interactive=not panel.active)]
 
     def _setup_updates(self, project_id: int | None, method: str | None, model: str) -> list[Any]:
-        setup = view.setup(self.store, project_id, method, model or DEMO)
+        setup = view.setup(self.store, project_id, method, model or DEMO, self.workers.device)
         ready = not setup.problem and self.store.runs.active() is None
         specs = {spec.name: spec for spec in settings_of(setup.method)}
         settings = [self._setting_update(specs.get(name), setup.settings.get(name)) for name in self.fields]
         return [
-            setup.sentence, setup.method, setup.about, setup.plan or setup.problem,
+            setup.sentence, setup.method, setup.about, "\n\n".join([setup.plan or setup.problem, *setup.notes]),
             gr.Button(interactive=ready), *settings,
         ]
 

@@ -13,12 +13,12 @@ from typing import Any
 from errors import ConfigError, ModelError
 from models import catalog
 from storage import Run, Store
-from training import job
+from training import job, memory
 from training.charts import charts
 from training.config import TrainingConfig, build, explained, settings_of
 from training.dataset import NO_LABELS, LabelSummary, summarise
 from training.defaults import Suggestion
-from training.methods import METHODS
+from training.methods import METHODS, KTOConfig, weights_sentence
 
 STATES = {"queued": "starting", "running": "training"}
 COLUMNS = ("Run", "State", "Method", "Model", "Steps", "Loss", "Margin", "Accuracy", "Time", "Started", "What happened")
@@ -28,7 +28,10 @@ NOTHING_YET = "Nothing has been trained in this project yet."
 
 @dataclass(frozen=True)
 class Setup:
-    """What can be trained now. problem: why it cannot, and what to do; "" when it can."""
+    """What can be trained now. problem: why it cannot, and what to do; "" when it can.
+
+    plan: what the run would do. notes: what it needs, one line each.
+    """
 
     sentence: str
     method: str
@@ -36,6 +39,7 @@ class Setup:
     plan: str
     problem: str
     settings: dict[str, Suggestion] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,13 @@ class Panel:
     cancel_label: str = "Cancel"
 
 
-def setup(store: Store, project_id: int | None, method: str | None, model: str) -> Setup:
-    """Return what a method would do with a project's labels; no method means the one that suits them."""
+def setup(
+    store: Store, project_id: int | None, method: str | None, model: str, device: str = "auto"
+) -> Setup:
+    """Return what a method would do with a project's labels; no method means the one that suits them.
+
+    device: where the program was told to train.
+    """
     summary = summarise(store, project_id) if project_id is not None else LabelSummary()
     chosen = method or summary.suggested
     about = METHODS[chosen].about
@@ -60,23 +69,27 @@ def setup(store: Store, project_id: int | None, method: str | None, model: str) 
     try:
         architecture = catalog.architecture(model)
     except ModelError as error:
-        return Setup(_sentence(summary), chosen, about, "", str(error), explained(chosen, summary))
+        return Setup(_sentence(summary), chosen, about, "", str(error), explained(chosen, summary, None, device))
     problem = summary.problem(chosen) or ""
     if summary.sentence == NO_LABELS:
         problem = NO_LABELS
-    plan = "" if problem else plan_sentence(build(chosen, model, {}, summary, architecture), summary)
-    return Setup(_sentence(summary), chosen, about, plan, problem, explained(chosen, summary, architecture))
+    settings = explained(chosen, summary, architecture, device)
+    if problem:
+        return Setup(_sentence(summary), chosen, about, "", problem, settings)
+    config = build(chosen, model, {}, summary, architecture, device)
+    plan, notes = plan_sentence(config, summary), needs(config, summary, device)
+    return Setup(_sentence(summary), chosen, about, plan, "", settings, tuple(notes))
 
 
 def configured(
-    store: Store, project_id: int | None, method: str, model: str, texts: dict[str, str]
+    store: Store, project_id: int | None, method: str, model: str, texts: dict[str, str], device: str = "auto"
 ) -> TrainingConfig:
     """Return the config that the page's fields describe. Raises ConfigError or ModelError."""
     if project_id is None:
         raise ConfigError("Choose a project first.")
     own = {spec.name for spec in settings_of(method)}
     given = {name: text for name, text in texts.items() if name in own}
-    return build(method, model, given, summarise(store, project_id), catalog.architecture(model))
+    return build(method, model, given, summarise(store, project_id), catalog.architecture(model), device)
 
 
 def plan_sentence(config: TrainingConfig, summary: LabelSummary) -> str:
@@ -85,6 +98,26 @@ def plan_sentence(config: TrainingConfig, summary: LabelSummary) -> str:
     passes = config.steps * config.batch_size / max(1, summary.examples(config.loss.paired))
     held = f", {config.held_out_share:.0%} held out to measure on" if config.held_out_share else ""
     return f"{config.steps} steps of {config.batch_size} {unit} ({passes:.0f}× over the labels){held}."
+
+
+def needs(config: TrainingConfig, summary: LabelSummary, device: str = "auto") -> list[str]:
+    """Say how good and bad answers weigh, where they do, and what memory the run needs, one line each."""
+    lines = []
+    if isinstance(config.loss, KTOConfig) and summary.desirable and summary.undesirable:
+        lines.append(weights_sentence(summary.desirable, summary.undesirable, config.loss))
+    estimate = memory.estimate(config, device)
+    lines.append(estimate.sentence if estimate else memory.UNKNOWN)
+    return lines
+
+
+def told(config: TrainingConfig, summary: LabelSummary, architecture: dict[str, Any], device: str) -> list[str]:
+    """Return what a run will do, every setting that follows from model, data or device with its reason, and needs."""
+    values = {**config.to_dict(), **config.to_dict()["loss"]}
+    suggested = explained(config.method, summary, architecture, device, values)
+    reasons = [
+        f"{name}: {entry.told}" for name, entry in suggested.items() if entry.reason and entry.value == values[name]
+    ]
+    return [plan_sentence(config, summary), *reasons, *needs(config, summary, device)]
 
 
 def panel(store: Store, project_id: int | None, run_id: int | None = None) -> Panel:
