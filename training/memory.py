@@ -34,8 +34,8 @@ UNKNOWN = "Memory: not known before the model's files are on this machine."
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a transformer. inner: width of the MLP; experts: how many MLPs a layer has; bytes per weight and
-    whether they were counted in its files: 0 when not."""
+    """The sizes of a transformer. query, key: width of all heads together; inner: width of the MLP; experts: MLPs of a
+    layer; counted: weights in its files, 0 when there are none to count."""
 
     hidden: int
     layers: int
