@@ -60,12 +60,17 @@ def test_dora_learns_the_length_of_each_row_of_weights() -> None:
     assert len(magnitudes) == len(lora_layers(adapted)) == 2 * 7
 
 
-def test_only_the_adapters_dropout_is_active_and_it_can_be_switched_off() -> None:
+def test_only_the_adapters_dropout_is_active_and_it_rests_while_something_is_measured() -> None:
     adapted = adapter.attach(tiny_model("gpt2"), config(lora_dropout=0.5))
-    noisy = [name for name, module in adapted.named_modules() if module.training]
-    assert noisy and all("lora_dropout" in name for name in noisy)
-    adapter.set_dropout(adapted, active=False)
-    assert not any(module.training for module in adapted.modules())
+
+    def noisy() -> list[str]:
+        return [name for name, module in adapted.named_modules() if module.training]
+
+    before = noisy()
+    assert before and all("lora_dropout" in name for name in before)
+    with adapter.without_dropout(adapted):
+        assert noisy() == []
+    assert noisy() == before
 
 
 @pytest.mark.parametrize("targets", ["q_prog", ",", "q_proj, q_prog", "embed_tokens", "lm_head", "input_layernorm"])

@@ -135,6 +135,16 @@ def test_charts_hold_at_most_300_points_a_line() -> None:
     assert longest == MAX_POINTS
 
 
+def test_what_is_held_out_has_curves_of_its_own_that_thinning_does_not_swallow() -> None:
+    steps = [(step, {"loss": 1 / step}) for step in range(1, 5001)]
+    for place in (1, 1234, 2468, 5000):
+        steps[place - 1][1].update({"held_out/loss": 1.0, "held_out/accuracies": 0.5})
+    drawn = charts(steps, 5000)
+    curves = re.findall(r'<polyline class="train-held-out" points="([^"]*)"', drawn)
+    assert [len(curve.split()) for curve in curves] == [4, 4] and "held out <b>1.00</b>" in drawn
+    assert "held out" not in charts([(1, {"loss": 0.5})], 1).replace("what was held out", "")
+
+
 def test_charts_survive_missing_equal_and_broken_values() -> None:
     steps = [(1, {"loss": float("nan")}), (2, {"loss": 0.5, "rewards/chosen": -1.0}), (3, {"loss": 0.5})]
     drawn = charts(steps, 3)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,25 @@ def attach(model: torch.nn.Module, config: TrainingConfig) -> peft.PeftModel:
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(f"lora_targets {config.lora_targets!r} does not fit {config.model}: {error}") from error
     adapted.eval()
-    set_dropout(adapted, active=True)
+    for module in _dropouts(adapted):
+        module.train()
     return adapted
 
 
-def set_dropout(model: peft.PeftModel, active: bool) -> None:
-    """Switch the adapter's dropout on, to train, or off, to measure."""
-    for name, module in model.named_modules():
-        if "lora_dropout" in name:
-            module.train(active)
+@contextmanager
+def without_dropout(model: peft.PeftModel) -> Iterator[None]:
+    """Let the adapter drop nothing while it is measured."""
+    for module in _dropouts(model):
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in _dropouts(model):
+            module.train()
+
+
+def _dropouts(model: peft.PeftModel) -> list[torch.nn.Module]:
+    return [module for name, module in model.named_modules() if "lora_dropout" in name]
 
 
 def _targets(model: torch.nn.Module, config: TrainingConfig) -> str | list[str]:

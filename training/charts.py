@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 MAX_POINTS = 300
 WIDTH, HEIGHT = 300.0, 100.0
+# The style of curves that are drawn only where something was held out.
+HELD_OUT = "held-out"
 Step = tuple[int, Mapping[str, float]]
 
 
@@ -30,7 +33,10 @@ class Chart:
 
 
 CHARTS = (
-    Chart("Loss", (("loss", "", "main"),), "What training lowers."),
+    Chart(
+        "Loss", (("loss", "", "main"), ("held_out/loss", "held out", HELD_OUT)),
+        "What training lowers. When it rises on what was held out, the labels are being learnt by heart.",
+    ),
     Chart(
         "Rewards", (("rewards/chosen", "preferred", "good"), ("rewards/rejected", "other", "bad")),
         "How far each answer has become more or less likely than under the base model. They should part.",
@@ -39,7 +45,7 @@ CHARTS = (
         "Margin", (("rewards/margins", "", "main"),), "Reward of preferred answers minus that of the others.", floor=0.0
     ),
     Chart(
-        "Accuracy", (("rewards/accuracies", "", "main"),),
+        "Accuracy", (("rewards/accuracies", "", "main"), ("held_out/accuracies", "held out", HELD_OUT)),
         "Share of this step's labels that the model agrees with.", floor=0.0, ceiling=1.0,
     ),
 )
@@ -47,19 +53,20 @@ CHARTS = (
 
 def charts(steps: Sequence[Step], total_steps: int) -> str:
     """Return all charts of a run as HTML. steps: (step, metrics), in order. total_steps: the end of the axis."""
-    shown = thinned(steps)
-    return f'<div class="train-charts">{"".join(_figure(chart, shown, total_steps) for chart in CHARTS)}</div>'
+    return f'<div class="train-charts">{"".join(_figure(chart, steps, total_steps) for chart in CHARTS)}</div>'
 
 
-def thinned(steps: Sequence[Step], most: int = MAX_POINTS) -> list[Step]:
-    """Return at most `most` of the steps, evenly spread, the first and the last among them."""
+def thinned(steps: Sequence[Any], most: int = MAX_POINTS) -> list[Any]:
+    """Return at most `most` of the entries, evenly spread, the first and the last among them."""
     if len(steps) <= most:
         return list(steps)
     return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
 
 
 def _figure(chart: Chart, steps: Sequence[Step], total_steps: int) -> str:
-    curves = [(legend, style, _values(steps, key)) for key, legend, style in chart.lines]
+    # Each curve is thinned by itself: what is measured now and then must not fall between the points.
+    drawn = [(legend, style, thinned(_values(steps, key))) for key, legend, style in chart.lines]
+    curves = [(legend, style, curve) for legend, style, curve in drawn if curve or style != HELD_OUT]
     values = [value for _, _, curve in curves for _, value in curve]
     low, high = _range(values, chart)
     polylines = "".join(

@@ -57,7 +57,7 @@ class Learner:
         self.summary, self.should_stop, self.say = summary, should_stop, say
         self.objective = objective_for(config, material.train)
         self.order = BatchOrder(material.classes, config.batch_size, config.seed)
-        self.weights = adapter.trainable(model)
+        self.model, self.weights = model, adapter.trainable(model)
         self.optimiser = torch.optim.AdamW(self.weights, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.tokens = 0
 
@@ -129,9 +129,17 @@ class Learner:
     @torch.no_grad()
     def measure_held_out(self, prefix: str) -> None:
         """Measure the held-out examples, if there are any; the figures go to the summary under `prefix`."""
-        examples = self.material.held_out
-        if not examples:
+        if not self.material.held_out:
             return
+        with adapter.without_dropout(self.model):
+            metrics = self._measured(self.material.held_out)
+        self.summary |= {f"{prefix}/{name}": metrics[key] for name, key in HELD_OUT_FIGURES.items()}
+        self.say(
+            f"Held out ({len(self.material.held_out)}): loss {metrics['loss']:.4f},"
+            f" accuracy {metrics['rewards/accuracies']:.2f}."
+        )
+
+    def _measured(self, examples: list[Any]) -> Metrics:
         shared = self.objective.shared(examples, self.scorer)
         lengths = [[len(row.ids) for row in self.objective.scored(example)] for example in examples]
         tally = Tally(self.config)
@@ -139,8 +147,4 @@ class Learner:
             if self.should_stop():
                 raise Stopped
             tally.add(self.objective.logps([examples[place] for place in part], self.scorer, shared))
-        metrics = tally.metrics()
-        self.summary |= {f"{prefix}/{name}": metrics[key] for name, key in HELD_OUT_FIGURES.items()}
-        self.say(
-            f"Held out ({len(examples)}): loss {metrics['loss']:.4f}, accuracy {metrics['rewards/accuracies']:.2f}."
-        )
+        return tally.metrics()

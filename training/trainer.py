@@ -95,7 +95,7 @@ class _Loop:
         self.learner, self.model, self.config, self.checkpoints = learner, model, config, checkpoints
         self.processes, self.should_stop, self.say = processes, should_stop, say
         self.summary = learner.summary
-        self.done = self.kept = 0
+        self.done = self.kept = self.measured = 0
 
     def run(self, on_step: Callable[[int, Metrics], None]) -> None:
         """Take the steps that are left. Raises Stopped in every process when one was asked to stop."""
@@ -122,7 +122,8 @@ class _Loop:
                 on_step(self.done, metrics)
             if self.checkpoints is not None and self.checkpoints.is_due:
                 self.keep()
-        self.learner.measure_held_out("held_out")
+        if self.measured < self.done:
+            self.learner.measure_held_out("held_out")
         self.summary["seconds"] = time.perf_counter() - started
 
     def keep(self) -> None:
@@ -147,11 +148,15 @@ class _Loop:
         return saved.figures.get("seconds", 0.0)
 
     def _evaluate(self, metrics: Metrics) -> None:
-        """Measure what is held out now and then, as the config says; the end measures it anyway."""
-        every = self.config.evaluate_every
-        if every and self.done % every == 0 and self.done < self.config.steps:
+        """Add what is held out to a step's metrics: as it was before, now and then as the config says, and last."""
+        every, prefix = self.config.evaluate_every, "held_out_before/"
+        if self.done == self.config.steps or (every and self.done % every == 0):
             self.learner.measure_held_out("held_out")
-            metrics |= {name: value for name, value in self.summary.items() if name.startswith("held_out/")}
+            self.measured, prefix = self.done, "held_out/"
+        elif self.done > 1:
+            return
+        figures = {name: value for name, value in self.summary.items() if name.startswith(prefix)}
+        metrics |= {f"held_out/{name.removeprefix(prefix)}": value for name, value in figures.items()}
 
     def _heed(self) -> None:
         if self.should_stop():
