@@ -20,7 +20,7 @@ import torch
 
 from errors import ModelError
 from models.catalog import identity
-from models.lora_files import CONFIG, WEIGHTS, lora_weights
+from models.lora_files import CONFIG, PROVENANCE, WEIGHTS, lora_weights
 
 _Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -108,7 +108,7 @@ class AdapterSet:
             tensors = safetensors.torch.load_file(folder / WEIGHTS)
         except Exception as error:  # safetensors has its own kinds
             raise ModelError(f"{name} cannot be read from {folder} ({error}). Train it again.") from error
-        self._check_base(name, str(config.get("base_model_name_or_path") or ""))
+        self._check_base(name, str(config.get("base_model_name_or_path") or ""), _recorded_base(folder))
         pairs = {}
         for layer_name, (down, up, scale) in lora_weights(name, config, tensors).items():
             weight = getattr(self._layers.get(layer_name), "weight", None)
@@ -122,14 +122,37 @@ class AdapterSet:
             pairs[layer_name] = tuple(part.to(weight.device, weight.dtype).t().contiguous() for part in (down, up))
         return pairs
 
-    def _check_base(self, name: str, trained_on: str) -> None:
-        """Compare the two base models as far as their names tell; a folder that has moved is told by its shapes."""
-        try:
-            theirs, ours = identity(trained_on), identity(self._base_name)
-        except ModelError:
+    def _check_base(self, name: str, trained_on: str, recorded: str | None) -> None:
+        """Compare the two base models: by what was recorded in training, else as far as their names tell.
+
+        A folder that has moved, and of which nothing was recorded, is told by its shapes.
+        """
+        ours, named = _identity(self._base_name), _identity(trained_on)
+        theirs = recorded or named
+        if theirs is None or ours is None or theirs == ours:
             return
-        if theirs != ours and theirs.startswith("sha256:") == ours.startswith("sha256:"):
-            raise ModelError(f"{name} was trained on {trained_on}, not on {self._base_name}. Choose that base model.")
+        if theirs.startswith("sha256:") != ours.startswith("sha256:"):
+            return  # a hub name and a folder cannot be compared
+        if named == ours:
+            raise ModelError(
+                f"{name} was trained on {trained_on} as it was then; its weights are others now. Train it again."
+            )
+        raise ModelError(f"{name} was trained on {trained_on}, not on {self._base_name}. Choose that base model.")
+
+
+def _identity(model: str) -> str | None:
+    try:
+        return identity(model)
+    except ModelError:
+        return None
+
+
+def _recorded_base(folder: Path) -> str | None:
+    """Return the identity of the base that training wrote beside the adapter; None where it wrote none."""
+    try:
+        return str(json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))["base_identity"]) or None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _stamp(name: str, folder: Path) -> tuple[tuple[int, int], ...]:

@@ -11,6 +11,8 @@ import torch
 from errors import ModelError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# Beside them where our training wrote them: "base_identity" is `catalog.identity` of the base as it was then.
+PROVENANCE = "provenance.json"
 
 _KEY = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<part>[AB])\.weight")
 # Fields that make an adapter more than B(A x) · scale on linear layers, when they are set.

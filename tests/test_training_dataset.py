@@ -10,6 +10,7 @@ from training.dataset import (
     NO_LABELS,
     LabelSummary,
     paired_examples,
+    snapshot_hash,
     summarise,
     summary_of,
     unpaired_examples,
@@ -67,6 +68,20 @@ def test_an_undone_label_is_not_trained_on(store: Store, project: Project) -> No
     store.labels.add(item.item_id, "ann", "undo", client_id="undo", shown_response_ids=item.shown_response_ids)
     assert paired_examples(store.labels.judged(project.id)) == []
     assert summarise(store, project.id).sentence == NO_LABELS
+
+
+def test_the_same_labels_have_the_same_hash_and_any_change_another(labelled: Store, project: Project) -> None:
+    rows = list(labelled.labels.judged(project.id))
+    known = snapshot_hash(rows)
+    assert len(known) == 64 and known == snapshot_hash(labelled.labels.judged(project.id))
+    changes = (
+        {"verdict": "tie"}, {"label_id": 99}, {"messages": [{"role": "user", "content": "Other?"}]},
+        {"responses": [{**rows[0]["responses"][0], "text": "other"}, rows[0]["responses"][1]]},
+    )
+    hashes = {snapshot_hash([{**rows[0], **change}, *rows[1:]]) for change in changes}
+    assert len({known, snapshot_hash(rows[1:]), *hashes}) == 6
+    label(labelled, project, 1, "tie")
+    assert snapshot_hash(labelled.labels.judged(project.id)) != known
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 import transformers
 
 from errors import ConfigError
+from models.lora_files import PROVENANCE
 from training.config import TrainingConfig
 
 
@@ -86,11 +89,29 @@ def trainable(model: peft.PeftModel) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def write(
-    model: peft.PeftModel, folder: Path, config: TrainingConfig, summary: Mapping[str, Any], card: str
-) -> None:
-    """Write an adapter folder whole or not at all: what PEFT writes, with config, metrics and a model card beside.
+@dataclass(frozen=True)
+class Origin:
+    """What an adapter was made from. base: `models.catalog.identity` of the base model when it was trained on.
 
+    labels_sha256: `training.dataset.snapshot_hash` of the labels; labels: how many.
+    """
+
+    base: str
+    labels_sha256: str
+    labels: int
+
+
+def write(
+    model: peft.PeftModel,
+    folder: Path,
+    config: TrainingConfig,
+    summary: Mapping[str, Any],
+    card: str,
+    origin: Origin | None = None,
+) -> None:
+    """Write an adapter folder whole or not at all: what PEFT writes, and beside it all that says where it is from.
+
+    `training_config.json`, `metrics.json` (with the libraries' versions), `provenance.json` (origin) and the card.
     Raises OSError when the disk is full; then nothing is left behind.
     """
     unfinished = folder.with_name(f"{folder.name}.unfinished")
@@ -100,6 +121,8 @@ def write(
         model.save_pretrained(unfinished, save_embedding_layers=False)
         _write_json(unfinished / "training_config.json", config.to_dict())
         _write_json(unfinished / "metrics.json", {**summary, "versions": versions()})
+        if origin is not None:
+            _write_json(unfinished / PROVENANCE, _provenance(config, origin))
         (unfinished / "README.md").write_text(card, encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
@@ -111,21 +134,35 @@ def write(
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that a result depends on."""
-    return {module.__name__: module.__version__ for module in (torch, transformers, peft)}
+    libraries = {module.__name__: module.__version__ for module in (torch, transformers, peft)}
+    return {"python": platform.python_version(), **libraries}
 
 
-def model_card(config: TrainingConfig, summary: Mapping[str, Any], sentence: str) -> str:
+def model_card(
+    config: TrainingConfig, summary: Mapping[str, Any], sentence: str, origin: Origin | None = None
+) -> str:
     """Return a short model card. sentence: what it was trained on."""
     figures = "\n".join(
         f"| {name} | {value:.4g} |" for name, value in sorted(summary.items()) if isinstance(value, (int, float))
+    )
+    made = "" if origin is None else (
+        f"Made from {origin.labels} labels (sha256 `{origin.labels_sha256}`) and the base `{origin.base}`, with"
+        f" {', '.join(f'{name} {version}' for name, version in versions().items())}.\n\n"
     )
     return (
         f"---\nlibrary_name: peft\ntags: [preference-studio, {config.method}, lora]\n---\n\n"
         f"# Adapter for {Path(config.model).name}, trained with {config.loss.title}\n\n{sentence}\n\n"
         f"Method: {config.loss.title} ({config.loss.source}). Base model: `{config.model}`. The settings are in"
-        " `training_config.json`, the figures at the end of training below and in `metrics.json`.\n\n"
+        f" `training_config.json`, the figures at the end of training below and in `metrics.json`.\n\n{made}"
         f"| figure | value |\n|---|---|\n{figures}\n"
     )
+
+
+def _provenance(config: TrainingConfig, origin: Origin) -> dict[str, Any]:
+    return {
+        "base_model": config.model, "base_identity": origin.base, "labels_sha256": origin.labels_sha256,
+        "labels": origin.labels, "versions": versions(),
+    }
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from errors import TrainingError
 from training.config import TrainingConfig
+from training.dataset import snapshot_hash
 
 if TYPE_CHECKING:
     import torch
@@ -44,12 +45,8 @@ def identity_of(config: TrainingConfig, base: str, rows: list[dict[str, Any]]) -
 
     base: `models.catalog.identity` of the base model. rows: the labels, as `store.labels.judged` yields them.
     """
-    import hashlib
-
     settings = {name: value for name, value in config.to_dict().items() if name not in SPEED_ONLY}
-    told = [[row["label_id"], row["verdict"], row["messages"], row["responses"]] for row in rows]
-    labels = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-    return {"settings": json.loads(json.dumps(settings)), "base": base, "labels": labels}
+    return {"settings": json.loads(json.dumps(settings)), "base": base, "labels": snapshot_hash(rows)}
 
 
 def step_of(path: Path) -> int | None:

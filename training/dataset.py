@@ -5,6 +5,8 @@ Ties are ties: they are left out everywhere. No torch: the web process imports t
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -128,6 +130,12 @@ def summary_of(rows: Iterable[dict[str, Any]]) -> LabelSummary:
     counts = Counter(row["verdict"] for row in rows)
     prompts = len({row["prompt_id"] for row in rows if row["verdict"] in TRAINED_ON})
     return LabelSummary(*(counts[name] for name in VERDICTS), prompts)
+
+
+def snapshot_hash(rows: Iterable[dict[str, Any]]) -> str:
+    """Return a sha256 that is equal for equal labels: their numbers, verdicts, prompts and responses, in order."""
+    told = [[row["label_id"], row["verdict"], row["messages"], row["responses"]] for row in rows]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def examples_for(method: str, rows: Iterable[dict[str, Any]]) -> list[PairedExample] | list[UnpairedExample]:

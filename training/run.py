@@ -165,8 +165,9 @@ def _trained(
     from training import adapter
 
     sentence = finished_sentence(config, result)
-    card = adapter.model_card(config, result.summary, sentence)
-    adapter.write(result.model, folder / ADAPTER_NAME, config, result.summary, card)
+    origin = adapter.Origin(identity["base"], identity["labels"], len(rows))
+    card = adapter.model_card(config, result.summary, sentence, origin)
+    adapter.write(result.model, folder / ADAPTER_NAME, config, result.summary, card, origin)
     return Ending("finished", sentence, result.summary, (folder / ADAPTER_NAME).relative_to(store.folder).as_posix())
 
 
