@@ -32,6 +32,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "the same, a quarter of the batch at a time": {**PRECOMPUTED, "parts": 4},
     "the same, one pair at a time": {**PRECOMPUTED, "parts": BATCH},
     "the same, bf16 autocast": {**PRECOMPUTED, "bf16": True},
+    "the same, bf16 autocast, a quarter of the batch at a time": {**PRECOMPUTED, "bf16": True, "parts": 4},
 }
 FIRST_LOSS = {"dpo": math.log(2), "kto": 0.5}
 # How far the losses of two contenders may part, by method: KTO's reference point is measured on other mismatched
