@@ -18,10 +18,13 @@ from pathlib import Path
 from errors import TrainingError
 from models import catalog
 from storage import Project, Run, Store
+from training import checkpoint
 from training.config import TrainingConfig
 from training.dataset import summary_of
+from training.distributed import launched_processes
 from training.lock import ProcessLock
-from training.run import LOCK_NAME, LOG_NAME
+from training.report import cancelled_by_signals
+from training.run import LOCK_NAME, LOG_NAME, execute, resumable_note
 
 # A queued run whose process has not appeared by then never will: the interpreter takes about a second.
 START_SECONDS = 60.0
@@ -56,7 +59,70 @@ def start(
     before_start: called once the run is accepted, to free what training needs (a GPU). Raises as `create`, and
     TrainingError when the process cannot be started.
     """
-    run = create(store, project, config)
+    return _started(store, create(store, project, config), device, before_start)
+
+
+def resumable_from(store: Store, run: Run) -> int | None:
+    """Return after how many steps a run can be resumed; None when it is active, has finished or kept no checkpoint."""
+    if run.is_active or run.state == "finished":
+        return None
+    return checkpoint.step_of(store.runs.folder(run.id) / checkpoint.NAME)
+
+
+def reopen(store: Store, run_id: int) -> Run:
+    """Queue a run again that was cancelled, killed or has failed, to go on from its checkpoint.
+
+    Raises NotFoundError when there is no such run, TrainingError when it is active, has finished, kept no checkpoint
+    or has lost labels, ConfigError when its settings are of another version, ModelError when its model is gone.
+    """
+    reconcile(store)
+    run = store.runs.get(run_id)
+    if run.is_active:
+        raise TrainingError(f"Run {run_id} is still training.")
+    if run.state == "finished":
+        raise TrainingError(f"Run {run_id} has finished: there is nothing to resume. Start a new one.")
+    step = resumable_from(store, run)
+    if step is None:
+        raise TrainingError(f"Run {run_id} kept no checkpoint, so it cannot be resumed. Start a new one.")
+    TrainingConfig.from_dict(run.config)
+    catalog.resolve(run.model)
+    wanted, found = len(store.runs.label_ids(run_id)), sum(1 for _ in store.labels.judged(run.project_id, run_id))
+    if found < wanted:
+        raise TrainingError(
+            f"Run {run_id} began with {wanted} labels and {wanted - found} of them are gone. Start a new one."
+        )
+    return store.runs.reopen(run_id, step)
+
+
+def resume(
+    store: Store, run_id: int, device: str = "auto", before_start: Callable[[], None] = lambda: None
+) -> Run:
+    """Resume a run in a process of its own, as `start` starts one; return it queued. Raises as `reopen` and `start`."""
+    return _started(store, reopen(store, run_id), device, before_start)
+
+
+def work(store: Store, run_id: int, device: str = "auto", progress: Callable[[str], None] = lambda line: None) -> Run:
+    """Train a queued run and wait for it: here, or in the processes that its `devices` asks for. Return it ended.
+
+    progress: gets every line of its log. Where a launcher started this process with others, they are the devices.
+    """
+    run = store.runs.get(run_id)
+    if _devices(run) == 1 or launched_processes() > 1:
+        return execute(store, run_id, device, progress)
+    stop = threading.Event()
+    with subprocess.Popen(
+        [*_command(store, run, device), "--say"], cwd=ROOT, env=_environment(run), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, start_new_session=True, text=True, errors="replace",
+    ) as process:
+        with cancelled_by_signals(stop):
+            threading.Thread(target=_cancel_when, args=(store, run_id, stop, process), daemon=True).start()
+            for line in process.stdout or ():
+                progress(line.rstrip())
+    reconcile(store)
+    return store.runs.get(run_id)
+
+
+def _started(store: Store, run: Run, device: str, before_start: Callable[[], None]) -> Run:
     try:
         before_start()
         process = _spawn(store, run, device)
@@ -83,7 +149,7 @@ def cancel(store: Store, run_id: int) -> Run:
         store.runs.request_cancel(run_id)
     elif lives and run.pid is not None:  # the lock says that the process id is the run's own
         os.kill(run.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-        store.runs.end(run_id, "cancelled", f"Stopped at once at {_place(run)}; nothing was kept.")
+        store.runs.end(run_id, "cancelled", f"Stopped at once at {_place(run)}.{_kept(store, run)}")
     return store.runs.get(run_id)
 
 
@@ -92,14 +158,14 @@ def reconcile(store: Store) -> Run | None:
     run = store.runs.active()
     if run is None or _lock(store, run.id).is_held():
         return run
-    if run.state == "queued" and time.time() - run.created_at < START_SECONDS:
+    if run.state == "queued" and time.time() - (run.heartbeat_at or run.created_at) < START_SECONDS:
         return run
     # It may have ended, with its own last word, between the two looks.
     again = store.runs.get(run.id)
     if not again.is_active:
         return None
     if again.cancel_requested:
-        store.runs.end(run.id, "cancelled", f"Cancelled at {_place(again)}; nothing was kept.")
+        store.runs.end(run.id, "cancelled", f"Cancelled at {_place(again)}.{_kept(store, again)}")
     else:
         store.runs.end(run.id, "failed", _epitaph(store, again))
     return None
@@ -121,17 +187,46 @@ def log_tail(store: Store, run_id: int, lines: int = 200) -> str:
 def _spawn(store: Store, run: Run, device: str) -> subprocess.Popen:
     log = store.runs.folder(run.id) / LOG_NAME
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "training.run", "--data", str(store.folder), "--run", str(run.id)]
     detached: dict = {"start_new_session": True}
     if os.name == "nt":
         detached = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
-    # Threads that wait by spinning starve a chat worker on the same cores: five times slower, measured.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **os.environ}
     with log.open("ab") as output:
         return subprocess.Popen(
-            [*command, "--device", device], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+            _command(store, run, device), cwd=ROOT, env=_environment(run), stdin=subprocess.DEVNULL, stdout=output,
             stderr=subprocess.STDOUT, **detached,
         )
+
+
+def _command(store: Store, run: Run, device: str) -> list[str]:
+    """Return the words that train a run: one process, or accelerate's launcher of several."""
+    own = ["training.run", "--data", str(store.folder), "--run", str(run.id), "--device", device]
+    if _devices(run) == 1:
+        return [sys.executable, "-m", *own]
+    # --multi_gpu is accelerate's word for "several processes here"; on CPUs they talk through gloo.
+    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--main_process_port", "0"]
+    chosen = ["--num_processes", str(_devices(run)), "--mixed_precision", "no", "--dynamo_backend", "no"]
+    return [sys.executable, "-m", *launcher, *chosen, "--module", *own]
+
+
+def _environment(run: Run) -> dict[str, str]:
+    # Threads that wait by spinning starve a chat worker on the same cores: five times slower, measured.
+    own = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    if _devices(run) > 1:  # each process would take all cores, and the launcher would leave each but one
+        own["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // _devices(run)))
+    return {**own, **os.environ}
+
+
+def _devices(run: Run) -> int:
+    return int(run.config.get("devices") or 1)
+
+
+def _cancel_when(store: Store, run_id: int, stop: threading.Event, process: subprocess.Popen) -> None:
+    """Pass a wish to stop on to the processes of a run."""
+    while process.poll() is None:
+        if stop.wait(0.2):
+            cancel(store, run_id)
+            break
+    store.close()
 
 
 def _wait(store: Store, process: subprocess.Popen) -> None:
@@ -154,4 +249,9 @@ def _epitaph(store: Store, run: Run) -> str:
     last = log_tail(store, run.id, 1).strip()
     where = f" at {_place(run)}" if run.state == "running" else " before it began"
     said = f" Its last words: {last}" if last else ""
-    return f"The training process ended without a word{where}; it was killed, or the machine ran out of memory.{said}"
+    why = "it was killed, or the machine ran out of memory"
+    return f"The training process ended without a word{where}; {why}.{resumable_note(store.runs.folder(run.id))}{said}"
+
+
+def _kept(store: Store, run: Run) -> str:
+    return resumable_note(store.runs.folder(run.id)) or " Nothing was kept."
