@@ -30,10 +30,14 @@ class DoesNotFit(ModelError):
 
 @dataclass(frozen=True)
 class Rendered:
-    """A prompt and its response as token ids; ids[prompt_length:] are the response, which alone is scored."""
+    """A prompt and its response as token ids; ids[prompt_length:] are the response, which alone is scored.
+
+    lost: how many tokens the prompt lost from its left to fit.
+    """
 
     ids: list[int]
     prompt_length: int
+    lost: int = 0
 
     @property
     def response_ids(self) -> list[int]:
@@ -73,9 +77,18 @@ def render(
         response_ids = ids[len(prompt_ids) :]
     else:  # a token reaches over the boundary, which cannot happen when the model writes: it starts after the prompt
         response_ids = _encode(tokenizer, response_text)
+    whole = len(prompt_ids)
     if max_length_tokens is not None:
         prompt_ids = _shortened(tokenizer, prompt_ids, len(response_ids), max_length_tokens)
-    return Rendered(prompt_ids + response_ids, len(prompt_ids))
+    return Rendered(prompt_ids + response_ids, len(prompt_ids), whole - len(prompt_ids))
+
+
+def closing_length(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> int:
+    """Return how many tokens of a prompt stand after the words of its last message: a prompt cut to them asks nothing.
+
+    Raises ModelError as `render_prompt` does.
+    """
+    return len(_encode(tokenizer, _frame(tokenizer, messages).prompt.rpartition(messages[-1]["content"].strip())[2]))
 
 
 def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -94,6 +107,8 @@ class _Frame:
 
 def _frame(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> _Frame:
     """Find what surrounds the response by rendering a finished turn with a known one."""
+    if not messages:
+        raise ModelError("A conversation without messages asks nothing. Leave it out.")
     probe = _PROBE
     while any(probe in message["content"] for message in messages):
         probe += "0"

@@ -9,7 +9,7 @@ from tests.tiny_models import CHATML, tiny_tokenizer
 
 from errors import ModelError
 from models.catalog import DEMO_FOLDER
-from models.prompting import DoesNotFit, end_of_turn_id, render, render_prompt
+from models.prompting import DoesNotFit, closing_length, end_of_turn_id, render, render_prompt
 
 USER = [{"role": "user", "content": "Hello there"}]
 SYSTEM = [{"role": "system", "content": "Be brief."}, *USER]
@@ -161,3 +161,16 @@ def test_the_demo_model_scores_exactly_the_response_and_its_end() -> None:
     assert rendered.ids[: rendered.prompt_length] == render_prompt(tokenizer, SYSTEM)
     assert rendered.ids[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(rendered.response_ids, skip_special_tokens=True) == "A river is water. 河流是水。"
+
+
+def test_what_a_cut_prompt_must_keep_to_ask_anything_is_known() -> None:
+    tokenizer = tiny_tokenizer()
+    closing = closing_length(tokenizer, USER)
+    whole = render_prompt(tokenizer, USER)
+    assert tokenizer.decode(whole[-closing:]) == "<|im_end|>\n<|im_start|>assistant\n"
+    assert render(tokenizer, USER, "Yes", max_length_tokens=len(whole)).lost == 4
+
+
+def test_a_conversation_without_messages_is_refused() -> None:
+    with pytest.raises(ModelError, match="without messages"):
+        render(tiny_tokenizer(), [], "Yes")

@@ -111,3 +111,17 @@ def test_held_out_prompts_are_whole_and_never_leave_too_little() -> None:
     assert len(material.held_out) == 4 and not prompts[0] & prompts[1]
     small = gather(examples[:2], tiny_tokenizer(), kto(held_out_share=0.5), 200)
     assert (len(small.train), len(small.held_out)) == (2, 0)
+
+
+def test_both_responses_of_a_pair_follow_the_same_shortened_prompt() -> None:
+    """Cut each for itself, the prompts would differ, and the preference would compare two questions."""
+    asked = [{"role": "user", "content": "a" * 100}]
+    rows, _ = pair_rows([PairedExample(1, 1, asked, "yes" * 10, "no")], renderer(tiny_tokenizer(), 80))
+    prompts = [row.ids[: row.prompt_length] for row in (rows[0].chosen, rows[0].rejected)]
+    assert prompts[0] == prompts[1] and len(rows[0].chosen.ids) == 80
+    assert rows[0].chosen.lost == rows[0].rejected.lost > 0
+
+
+def test_a_model_that_reads_less_than_asked_says_so() -> None:
+    material = gather([pair(1, "yes", "no"), pair(2, "a", "b")], tiny_tokenizer(), build("dpo", "demo"), 200)
+    assert "demo reads 200 tokens, so that is the longest prompt + response." in material.lines

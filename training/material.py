@@ -9,16 +9,19 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from errors import ConfigError
+from errors import ConfigError, ModelError
+from models.prompting import end_of_turn_id
 from training.batching import split_by_prompt
 from training.config import TrainingConfig
 from training.methods import weights_sentence
 from training.rows import (
+    MOST_LISTED,
     Exclusion,
     left_out_sentence,
     pair_rows,
     renderer,
     response_rows,
+    shortened_sentence,
     with_mismatched,
 )
 
@@ -46,14 +49,22 @@ def gather(
 ) -> Material:
     """Tokenise, leave out what cannot be used, and hold out whole prompts.
 
-    Raises ConfigError when fewer than two pairs, or one class only for an unpaired method, are usable.
+    Raises ConfigError when fewer than two pairs, or one class only for an unpaired method, are usable, or when the
+    tokenizer does not say how an answer ends.
     """
+    try:
+        end_of_turn_id(tokenizer)
+    except ModelError as error:
+        raise ConfigError(f"{config.model} cannot be trained on conversations: {error}") from error
     rendered = renderer(tokenizer, max_length_tokens)
     rows, left_out = (pair_rows if config.loss.paired else response_rows)(examples, rendered)
     lines = [f"{len(rows)} {'pairs' if config.loss.paired else 'responses'} to learn from."]
+    if max_length_tokens < config.max_length_tokens:
+        lines.append(f"{config.model} reads {max_length_tokens} tokens, so that is the longest prompt + response.")
     if left_out:
-        labels = ", ".join(sorted({str(exclusion.label_id) for exclusion in left_out}, key=int)[:50])
-        lines.append(f"{left_out_sentence(left_out)}: labels {labels}.")
+        lines.append(f"{left_out_sentence(left_out)}: {_listed(left_out)}.")
+    if shortened := shortened_sentence(rows):
+        lines.append(shortened)
     _check_enough(rows, left_out, config)
     train, held_out = _split(rows, config)
     lines.append(_held_out_line(rows, held_out, config))
@@ -92,8 +103,13 @@ def _check_enough(rows: list[Any], left_out: list[Exclusion], config: TrainingCo
     wanted = "at least two pairs" if config.loss.paired else "both good and bad answers"
     problem = f"{config.loss.title} needs {wanted}, and {len(rows)} usable examples are not that"
     if left_out:
-        problem += f"; {left_out_sentence(left_out)}"
+        problem += f"; {left_out_sentence(left_out)}: {_listed(left_out)}"
     raise ConfigError(f"{problem}. Label some more, or raise max_length_tokens if answers were too long.")
+
+
+def _listed(left_out: list[Exclusion]) -> str:
+    labels = sorted({exclusion.label_id for exclusion in left_out})
+    return f"labels {', '.join(map(str, labels[:MOST_LISTED]))}{' …' if len(labels) > MOST_LISTED else ''}"
 
 
 def _class_lines(rows: list[Any], config: TrainingConfig) -> list[str]:

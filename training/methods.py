@@ -66,7 +66,7 @@ class DPOConfig(MethodConfig):
     )
     source: ClassVar[str] = "Rafailov 2023, arXiv 2305.18290"
 
-    beta: float = setting(0.1, BETA_HELP, above=0)
+    beta: float = setting(0.1, BETA_HELP, above=0, most=1000)
     label_smoothing: float = setting(
         0.0,
         "Share of labels assumed to be the wrong way round, 0 to 0.5 (conservative DPO). Above 0 the model is "
@@ -87,12 +87,16 @@ class KTOConfig(MethodConfig):
     source: ClassVar[str] = "Ethayarajh 2024, arXiv 2402.01306"
     paired: ClassVar[bool] = False
 
-    beta: float = setting(0.1, BETA_HELP, above=0)
+    beta: float = setting(0.1, BETA_HELP, above=0, most=1000)
     desirable_weight: float | None = setting(
-        None, "Weight of each good answer. Empty: chosen so that good and bad weigh the same overall.", above=0
+        None,
+        "Weight of each good answer. Empty: chosen so that good and bad weigh the same overall.",
+        above=0, most=1000,
     )
     undesirable_weight: float | None = setting(
-        None, "Weight of each bad answer. Empty: chosen so that good and bad weigh the same overall.", above=0
+        None,
+        "Weight of each bad answer. Empty: chosen so that good and bad weigh the same overall.",
+        above=0, most=1000,
     )
     reference_point: str = setting(
         "kl",
@@ -116,7 +120,7 @@ class IPOConfig(MethodConfig):
     beta: float = setting(
         0.1,
         "Strength of the tie to the base model (τ in the paper). The lead aimed at is 1 ÷ 2β nats.",
-        above=0,
+        above=0, most=1000,
     )
     form: str = setting(
         "sum",
@@ -142,14 +146,16 @@ class SimPOConfig(MethodConfig):
     beta: float = setting(
         2.0,
         "Scale of the reward, in reward per nat of mean log-prob. Larger separates the answers more sharply.",
-        above=0,
+        above=0, most=1000,
     )
-    gamma: float = setting(1.0, "Lead that the preferred answer should have, in reward. 0 asks for none.", least=0)
+    gamma: float = setting(
+        1.0, "Lead that the preferred answer should have, in reward. 0 asks for none.", least=0, most=1000
+    )
     nll_weight: float = setting(
         0.0,
         "Weight of an added −log p per token of the preferred answer, which keeps the text fluent. 0: SimPO "
         "as published.",
-        least=0
+        least=0, most=1000,
     )
 
 
@@ -162,7 +168,7 @@ class RobustConfig(MethodConfig):
     about: ClassVar[str] = "DPO corrected for a known share of wrong labels: for hurried or many annotators."
     source: ClassVar[str] = "Chowdhury 2024, arXiv 2403.00409"
 
-    beta: float = setting(0.1, BETA_HELP, above=0)
+    beta: float = setting(0.1, BETA_HELP, above=0, most=1000)
     label_smoothing: float = setting(
         0.1, "Share of labels that are the wrong way round, 0 to 0.5; 0 is plain DPO.", least=0, below=0.5
     )
@@ -177,7 +183,7 @@ class HingeConfig(MethodConfig):
     about: ClassVar[str] = "Pushes each pair until its lead is 1 ÷ β nats, then leaves it alone."
     source: ClassVar[str] = "Zhao 2023, arXiv 2305.10425 (reference-relative variant)"
 
-    beta: float = setting(0.1, BETA_HELP, above=0)
+    beta: float = setting(0.1, BETA_HELP, above=0, most=1000)
 
 
 @dataclass(frozen=True)
@@ -193,7 +199,7 @@ class ORPOConfig(MethodConfig):
     source: ClassVar[str] = "Hong 2024, arXiv 2403.07691"
     needs_reference: ClassVar[bool] = False
 
-    beta: float = setting(0.1, "Weight of the odds-ratio term beside imitation (λ in the paper).", above=0)
+    beta: float = setting(0.1, "Weight of the odds-ratio term beside imitation (λ in the paper).", above=0, most=1000)
 
 
 @dataclass(frozen=True)
@@ -208,7 +214,7 @@ class APOZeroConfig(MethodConfig):
     )
     source: ClassVar[str] = "D'Oosterlinck 2024, arXiv 2408.06266"
 
-    beta: float = setting(0.1, BETA_HELP, above=0)
+    beta: float = setting(0.1, BETA_HELP, above=0, most=1000)
 
 
 @dataclass(frozen=True)
@@ -223,7 +229,7 @@ class APODownConfig(MethodConfig):
     )
     source: ClassVar[str] = "D'Oosterlinck 2024, arXiv 2408.06266"
 
-    beta: float = setting(0.1, BETA_HELP, above=0)
+    beta: float = setting(0.1, BETA_HELP, above=0, most=1000)
 
 
 def class_weights(desirable: int, undesirable: int, config: KTOConfig) -> tuple[float, float]:

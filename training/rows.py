@@ -12,16 +12,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from errors import ModelError
-from models.prompting import DoesNotFit, Rendered, render
+from models.prompting import DoesNotFit, Rendered, closing_length, render
 from storage.records import Message
 from training.dataset import PairedExample, UnpairedExample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-EMPTY, TOO_LONG, ALIKE, REFUSED = (
-    "empty", "longer than max_length_tokens", "the same to this model's tokenizer", "refused by the chat template",
+EMPTY, TOO_LONG, NO_PROMPT, ALIKE, REFUSED = (
+    "empty", "longer than max_length_tokens", "with no room for the question within max_length_tokens",
+    "the same to this model's tokenizer", "refused by the chat template",
 )
+MOST_LISTED = 50
 Renderer = Callable[[list[Message], str], Rendered]
 
 
@@ -56,17 +58,32 @@ class Exclusion:
     reason: str
 
 
+class PromptGone(DoesNotFit):
+    """A response is so long that nothing of what was asked would be left before it."""
+
+
 def renderer(tokenizer: PreTrainedTokenizerBase, max_length_tokens: int) -> Renderer:
-    """Return a function that renders messages and a response within so many tokens; see `models.prompting`."""
+    """Return a function that renders messages and a response within so many tokens; see `models.prompting`.
+
+    It raises PromptGone too, when the prompt would lose all that was asked.
+    """
 
     def rendered(messages: list[Message], response: str) -> Rendered:
-        return render(tokenizer, messages, response, max_length_tokens)
+        row = render(tokenizer, messages, response, max_length_tokens)
+        if not row.prompt_length:
+            raise ModelError("Nothing stands before the response, so its first token cannot be scored.")
+        if row.lost and row.prompt_length <= closing_length(tokenizer, messages):
+            raise PromptGone("The response leaves no room for the question.")
+        return row
 
     return rendered
 
 
 def pair_rows(examples: Iterable[PairedExample], rendered: Renderer) -> tuple[list[PairRows], list[Exclusion]]:
-    """Render every pair; leave out those with an empty, too long or refused response, or two that are alike."""
+    """Render every pair; leave out those with an empty, too long or refused response, or two that are alike.
+
+    Both responses of a pair follow the same prompt, shortened for the longer of them.
+    """
     rows: list[PairRows] = []
     left_out: list[Exclusion] = []
     for example in examples:
@@ -77,7 +94,7 @@ def pair_rows(examples: Iterable[PairedExample], rendered: Renderer) -> tuple[li
         if reasons:
             left_out.append(Exclusion(example.label_id, reasons[0]))
         else:
-            rows.append(PairRows(example, *both))
+            rows.append(PairRows(example, *_with_one_prompt(*both)))
     return rows, left_out
 
 
@@ -137,6 +154,15 @@ def mismatch(prompt_ids: Sequence[int], seed: int) -> list[int | None]:
     return partners
 
 
+def shortened_sentence(rows: Sequence[PairRows | ResponseRows]) -> str:
+    """Say which labels' prompts lost their beginning to fit; "" when none did."""
+    labels = sorted({row.example.label_id for row in rows if _own(row).lost})
+    if not labels:
+        return ""
+    listed = ", ".join(map(str, labels[:MOST_LISTED])) + (" …" if len(labels) > MOST_LISTED else "")
+    return f"{len(labels)} with a prompt that lost its beginning, to fit into max_length_tokens: labels {listed}."
+
+
 def left_out_sentence(left_out: Sequence[Exclusion]) -> str:
     """Say how many examples were left out and why; "" when none was."""
     if not left_out:
@@ -145,11 +171,24 @@ def left_out_sentence(left_out: Sequence[Exclusion]) -> str:
     return f"{len(left_out)} left out ({', '.join(f'{count} {reason}' for reason, count in counted.most_common())})"
 
 
+def _own(row: PairRows | ResponseRows) -> Rendered:
+    return row.chosen if isinstance(row, PairRows) else row.response
+
+
+def _with_one_prompt(chosen: Rendered, rejected: Rendered) -> tuple[Rendered, Rendered]:
+    """Give two rows the shorter of their prompts: what is compared must differ in the response alone."""
+    shorter = min(chosen, rejected, key=lambda row: row.prompt_length)
+    prompt = shorter.ids[: shorter.prompt_length]
+    return tuple(Rendered(prompt + row.response_ids, len(prompt), shorter.lost) for row in (chosen, rejected))
+
+
 def _rendered_or_reason(rendered: Renderer, messages: list[Message], response: str) -> Rendered | str:
     if not response.strip():
         return EMPTY
     try:
         return rendered(messages, response)
+    except PromptGone:
+        return NO_PROMPT
     except DoesNotFit:
         return TOO_LONG
     except ModelError:
