@@ -83,7 +83,7 @@ def test_four_bits_and_half_precision_need_less_and_more_tokens_more(tmp_path, m
 
     full, half, four = needed(precision="float32"), needed(), needed(quantization="4bit")
     assert full.weights == 2 * half.weights and four.weights < half.weights
-    assert needed(tokens_per_forward=8192).activations == 2 * half.activations
+    assert needed(tokens_per_forward=2 * half.tokens).activations == 2 * half.activations
     assert needed(lora_rank=16).adapter == 2 * half.adapter
 
 

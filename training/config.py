@@ -59,9 +59,9 @@ class TrainingConfig:
         least=8, most=10**7,
     )
     tokens_per_forward: int = setting(
-        4096,
-        "Tokens computed at once, padding included. Lower it when memory runs out; the result stays the same.",
-        least=16, most=10**9,
+        0,
+        "Tokens computed at once; 0 leaves it to the device. Lower it when memory runs out; the result stays the same.",
+        least=0, most=10**9,
     )
     held_out_share: float = setting(
         0.0,

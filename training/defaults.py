@@ -45,6 +45,9 @@ BATCH_SIZE = {True: 8, False: 16}
 # Fewer than this are all needed to train on; a tenth of them would be a single one, which measures nothing.
 HELD_OUT_SHARE, HELD_OUT_FROM = 0.1, 20
 EVALUATIONS = 4
+# What a CPU's cache holds, or what keeps a GPU busy.
+TOKENS_PER_FORWARD = {"cpu": 2048, "cuda": 16384}
+OTHER_TOKENS_PER_FORWARD = 4096
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,17 @@ def suggest(
     suggestions["evaluate_every"] = _evaluate_every(
         chosen.get("steps", suggestions["steps"].value), chosen.get("held_out_share", held_out.value)
     )
-    suggestions["precision"] = _precision(likely_device(chosen.get("device", device)))
+    kind = likely_device(chosen.get("device", device))
+    suggestions["precision"] = _precision(kind)
+    suggestions["tokens_per_forward"] = Suggestion(0, f"{tokens_per_forward(0, kind):,} on {kind}")
     if METHODS[method] is KTOConfig:
         suggestions |= _class_weights(summary, chosen)
     return suggestions
+
+
+def tokens_per_forward(wanted: int, device: str) -> int:
+    """Return how many tokens a forward pass computes. wanted: as in the config; device: "cpu", "cuda" or "mps"."""
+    return wanted or TOKENS_PER_FORWARD.get(device, OTHER_TOKENS_PER_FORWARD)
 
 
 def _learning_rate(method: str, width: int | None) -> Suggestion:

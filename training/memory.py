@@ -19,6 +19,7 @@ from errors import ModelError
 from models import catalog
 from models.precision import BYTES, FOUR_BIT, FOUR_BIT_BYTES, likely_device
 from training.config import TrainingConfig
+from training.defaults import tokens_per_forward
 
 # What the interpreter and its libraries take before a model is there, and what a GPU's driver takes.
 PROGRAM_BYTES = {"cpu": 0.6e9, "mps": 0.6e9, "cuda": 0.5e9}
@@ -114,14 +115,15 @@ def estimate(config: TrainingConfig, device: str = "auto", free: float | None = 
         return None
     copies = 1 if place == "cuda" else config.devices
     width = BYTES[_precision(config, place)]
+    tokens = tokens_per_forward(config.tokens_per_forward, place)
     free = free if free is not None else free_bytes(place if wanted == "auto" else wanted)
     return Estimate(
         copies * PROGRAM_BYTES.get(place, PROGRAM_BYTES["cpu"]),
         copies * _weights(shape, config, width),
         copies * BYTES_PER_TRAINED_WEIGHT * adapter_weights(shape, config),
-        copies * _activations(shape, config, width),
-        copies * _head(shape, config, width),
-        config.tokens_per_forward,
+        copies * _activations(shape, tokens, width),
+        copies * _head(shape, tokens, width),
+        tokens,
         free,
         "the GPU" if place == "cuda" else "this machine",
     )
@@ -197,7 +199,7 @@ def _weights(shape: Shape, config: TrainingConfig, width: float) -> float:
     return shape.parameters * width
 
 
-def _activations(shape: Shape, config: TrainingConfig, width: float) -> float:
+def _activations(shape: Shape, tokens: int, width: float) -> float:
     """Return what is kept for the backward pass at the token budget, with two layers' worth of work in progress.
 
     Kept of each token in each layer, in widths of the model: the states before and after both norms and after the
@@ -209,13 +211,13 @@ def _activations(shape: Shape, config: TrainingConfig, width: float) -> float:
     token = width * (states + inner)
     if width < 4:
         token += 4 * (7 * shape.hidden + shape.query + shape.inner)
-    return config.tokens_per_forward * token * (shape.layers + 2)
+    return tokens * token * (shape.layers + 2)
 
 
-def _head(shape: Shape, config: TrainingConfig, width: float) -> float:
+def _head(shape: Shape, tokens: int, width: float) -> float:
     """Return one block of logits, their gradient, and the gradient of each token's last state."""
-    block = min(HEAD_BLOCK_NUMBERS, config.tokens_per_forward * shape.vocabulary)
-    return 2 * 4 * block + 2 * width * config.tokens_per_forward * shape.hidden
+    block = min(HEAD_BLOCK_NUMBERS, tokens * shape.vocabulary)
+    return 2 * 4 * block + 2 * width * tokens * shape.hidden
 
 
 def _counted(folder: Path) -> int:
