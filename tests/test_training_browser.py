@@ -17,7 +17,7 @@ import fastapi
 import gradio as gr
 from tests.browser import open_browser, open_page, serve
 from playwright.sync_api import Browser, Page, expect
-from tests.training_world import label_pairs
+from tests.training_world import label_pairs, leave_checkpoint
 
 from models.client import Workers
 from storage import Project, Store
@@ -103,6 +103,22 @@ def test_a_run_is_followed_through_a_reload_to_its_end(store, project, address, 
         expect(page.locator("#train-start")).to_be_enabled()
         expect(page.locator("#train-cancel")).to_have_count(0)
         expect(page.locator("#train-runs")).to_contain_text("cancelled")
+
+
+def test_a_stopped_run_with_a_checkpoint_is_resumed_by_a_click(store, project, address, browser, tmp_path) -> None:
+    played = Played(store, project, tmp_path / "model")
+    played.step(1)
+    with open_page(address, browser) as page:
+        expect(page.locator("#train-live .train-detail")).to_contain_text("Step 1 of 20")
+        expect(page.locator("#train-resume")).to_have_count(0)
+        leave_checkpoint(store.runs.folder(played.run.id), 1)
+        store.runs.end(played.run.id, "cancelled", "Cancelled after 1 of 20 steps; it can be resumed.")
+        played.lock.release()
+        expect(page.locator("#train-resume")).to_have_text("Resume from step 1 of 20")
+        page.locator("#train-resume").click()
+        expect(page.locator("#train-resume")).to_have_count(0)
+        expect(page.locator("#train-live .train-detail")).to_contain_text("cannot be", timeout=60_000)  # no weights there
+        assert store.runs.get(played.run.id).state == "failed"
 
 
 def test_names_and_logs_stay_text(store, project, address, browser, tmp_path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from storage import Project, Store
+from training.checkpoint import NAME
 from training.config import TrainingConfig, build
 from training.dataset import summarise
 
@@ -40,3 +42,11 @@ def tiny_config(store: Store, project: Project, method: str, model: Path, **over
     """Return a config of few, strong steps on the CPU."""
     settings = {"steps": 4, "learning_rate": 0.01, "lora_rank": 4, "device": "cpu", **overrides}
     return build(method, str(model), settings, summarise(store, project.id), TINY)
+
+
+def leave_checkpoint(folder: Path, step: int) -> None:
+    """Write into a run's folder a checkpoint that says its step and holds nothing else."""
+    about = json.dumps({"step": step})
+    header = json.dumps({"__metadata__": {"checkpoint": about}}).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / NAME).write_bytes(len(header).to_bytes(8, "little") + header)

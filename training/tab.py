@@ -113,6 +113,7 @@ class TrainTab:
     def _run(self) -> None:
         self.live = gr.HTML({}, html_template=LIVE, js_on_load=_beside("live.js"), elem_id="train-live")
         self.cancel = gr.Button("Cancel", variant="stop", size="sm", visible=False, elem_id="train-cancel")
+        self.resume = gr.Button("Resume", variant="secondary", size="sm", visible=False, elem_id="train-resume")
         self.charts = gr.HTML("", js_on_load=None, elem_id="train-charts")
         with gr.Accordion("Log", open=False, elem_id="train-log-box"):
             self.log = gr.HTML("", html_template="<pre></pre>", js_on_load=_beside("log.js"), elem_id="train-log")
@@ -120,12 +121,13 @@ class TrainTab:
     def _connect(self, tab: gr.Tab, project: gr.Dropdown) -> None:
         chosen = [project, self.method, self.model]
         setup = [self.summary, self.method, self.about, self.plan, self.train, *self.settings]
-        run = [self.live, self.charts, self.log, self.cancel, self.timer, self.shown]
+        run = [self.live, self.charts, self.log, self.cancel, self.resume, self.timer, self.shown]
         everything = [*setup, *run, self.table, self.model]
         gr.on([project.change, tab.select], self.open, [project, self.model], everything, **AT_ONCE)
         gr.on([self.method.input, self.model.change], self.choose, chosen, setup, **AT_ONCE)
         self.train.click(self.start, [*chosen, *self.settings], [*run, self.table, self.train], **PRIVATE)
         self.cancel.click(self.stop, [project, self.shown], [*run, self.table, self.train], **PRIVATE)
+        self.resume.click(self.go_on, [project, self.shown], [*run, self.table, self.train], **PRIVATE)
         self.timer.tick(self.tick, [project, self.shown], [*run, self.table, self.train], **AT_ONCE)
         self.table.select(self.pick, [project, self.table], run, **AT_ONCE)
 
@@ -159,12 +161,20 @@ class TrainTab:
         return self._all_updates(project_id, shown[0] if shown else None)
 
     @guarded
+    def go_on(self, project_id: int | None, shown: Any) -> Any:
+        """Resume the run that is shown, from its checkpoint."""
+        device = self.workers.device
+        if shown:
+            job.resume(self.store, shown[0], device, lambda: self._free_gpu(device))
+        return self._all_updates(project_id, shown[0] if shown else None)
+
+    @guarded
     def tick(self, project_id: int | None, shown: Any) -> Any:
         """Show what the run has done since; what has not changed is not sent again."""
         panel = view.panel(self.store, project_id, shown[0] if shown else None)
         updates = self._run_updates(panel)
         if list(shown or []) == updates[-1]:
-            return [updates[0], gr.skip(), updates[2], *[gr.skip()] * 5]
+            return [updates[0], gr.skip(), updates[2], *[gr.skip()] * 6]
         return [*updates, self._table(project_id), gr.Button(interactive=not panel.active)]
 
     @guarded
@@ -203,9 +213,10 @@ class TrainTab:
 
     def _run_updates(self, panel: view.Panel) -> list[Any]:
         """Return the updates of the run's components; the last is what `tick` compares."""
-        mark = [panel.run_id, panel.live["state"], panel.live["progress"], panel.cancel_label]
+        mark = [panel.run_id, panel.live["state"], panel.live["progress"], panel.cancel_label, panel.resume_label]
         cancel = gr.Button(panel.cancel_label, visible=panel.active)
-        return [panel.live, panel.charts, panel.log, cancel, gr.Timer(active=panel.active), mark]
+        resume = gr.Button(panel.resume_label or "Resume", visible=bool(panel.resume_label))
+        return [panel.live, panel.charts, panel.log, cancel, resume, gr.Timer(active=panel.active), mark]
 
     def _free_gpu(self, device: str) -> None:
         """End the processes that generate text, which may hold the GPU that training needs; chat restarts them."""

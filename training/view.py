@@ -44,7 +44,10 @@ class Setup:
 
 @dataclass(frozen=True)
 class Panel:
-    """One run as it is shown. live: headline, detail, progress 0–1 and state; charts: HTML of numbers only."""
+    """One run as it is shown. live: headline, detail, progress 0–1 and state; charts: HTML of numbers only.
+
+    resume_label: what a click on Resume would do; "" when the run cannot be resumed.
+    """
 
     run_id: int | None
     live: dict[str, Any]
@@ -52,6 +55,7 @@ class Panel:
     log: str = ""
     active: bool = False
     cancel_label: str = "Cancel"
+    resume_label: str = ""
 
 
 def setup(
@@ -136,6 +140,7 @@ def panel(store: Store, project_id: int | None, run_id: int | None = None) -> Pa
         job.log_tail(store, run.id),
         run.is_active,
         "Stop at once" if run.cancel_requested else "Cancel",
+        _resume_label(store, run),
     )
 
 
@@ -193,6 +198,11 @@ def _detail(run: Run) -> str:
         return "Loading the model and scoring the answers with the base …"
     left = seconds_left(run)
     return f"Step {run.step} of {run.total_steps}" + (f", about {duration(left)} left" if left is not None else "")
+
+
+def _resume_label(store: Store, run: Run) -> str:
+    step = job.resumable_from(store, run)
+    return "" if step is None else f"Resume from step {step} of {run.total_steps}"
 
 
 def _progress(run: Run) -> float | None:
