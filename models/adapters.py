@@ -1,6 +1,7 @@
 """LoRA adapters that share one base model, each applied to its own rows of a batch.
 
-A forward hook on every adapted linear layer adds B(A x) · scale to the rows of each adapter, in place; rows of the
+A forward hook on every adapted linear layer adds B(A x) · scale to the rows of each adapter (and scales them, for
+DoRA), in place; rows of the
 base are never touched, so they are exactly the base's. Does not know prompts, sampling or training.
 """
 
@@ -20,20 +21,27 @@ import torch
 
 from errors import ModelError
 from models.catalog import identity
-from models.lora_files import CONFIG, PROVENANCE, WEIGHTS, lora_weights
+from models.lora_files import CONFIG, PROVENANCE, WEIGHTS, LoraLayer, lora_weights
 
-_Pair = tuple[torch.Tensor, torch.Tensor]
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """One adapted layer, ready to use on the base's device: y becomes (y + x · down · up) · factor + shift.
+
+    down: Aᵀ [in, r]; up: Bᵀ · scale [r, out]. factor, shift: DoRA's, [out]; None where there is none.
+    """
+
+    down: torch.Tensor
+    up: torch.Tensor
+    factor: torch.Tensor | None = None
+    shift: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """An adapter in memory.
-
-    pairs: for each adapted layer, Aᵀ [in, r] and Bᵀ · scale [r, out], on the base's device.
-    """
+    """An adapter in memory: its layers by their names in the base model."""
 
     name: str
-    pairs: dict[str, _Pair] = field(repr=False)
+    layers: dict[str, _Layer] = field(repr=False)
 
 
 class AdapterSet:
@@ -53,7 +61,7 @@ class AdapterSet:
     def load(self, name: str, folder: Path) -> Adapter:
         """Return the adapter in a folder as peft saves it; it is read again when its files have changed.
 
-        Raises ModelError when it is missing, broken, of another base model, or more than plain LoRA on linear layers.
+        Raises ModelError when it is missing, broken, of another base model, or more than LoRA or DoRA on linear layers.
         """
         with self._lock:
             stamp = _stamp(name, folder)
@@ -84,43 +92,47 @@ class AdapterSet:
             self._groups = []
 
     def _hook(self, adapter: Adapter) -> None:
-        for name in adapter.pairs.keys() - self._hooked:
+        for name in adapter.layers.keys() - self._hooked:
             self._layers[name].register_forward_hook(self._make_hook(name))
             self._hooked.add(name)
 
     def _make_hook(self, name: str) -> Callable:
         def add(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             for start, stop, adapter in self._groups:
-                pair = adapter.pairs.get(name)
-                if pair is None:
+                layer = adapter.layers.get(name)
+                if layer is None:
                     continue
                 states = arguments[0]
                 if states.shape[0] != self._count:
                     raise ModelError(f"{adapter.name} cannot be used: the rows of a batch are mixed at layer {name}.")
-                low = states[start:stop].reshape(-1, states.shape[-1]) @ pair[0]
-                output[start:stop].view(-1, output.shape[-1]).addmm_(low, pair[1])
+                low = states[start:stop].reshape(-1, states.shape[-1]) @ layer.down
+                rows = output[start:stop].view(-1, output.shape[-1]).addmm_(low, layer.up)
+                if layer.factor is not None:
+                    rows.mul_(layer.factor)
+                if layer.shift is not None:
+                    rows.add_(layer.shift)
 
         return add
 
-    def _read(self, name: str, folder: Path) -> dict[str, _Pair]:
+    def _read(self, name: str, folder: Path) -> dict[str, _Layer]:
         try:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             tensors = safetensors.torch.load_file(folder / WEIGHTS)
         except Exception as error:  # safetensors has its own kinds
             raise ModelError(f"{name} cannot be read from {folder} ({error}). Train it again.") from error
         self._check_base(name, str(config.get("base_model_name_or_path") or ""), _recorded_base(folder))
-        pairs = {}
-        for layer_name, (down, up, scale) in lora_weights(name, config, tensors).items():
-            weight = getattr(self._layers.get(layer_name), "weight", None)
-            expected = {(down.shape[1], up.shape[0]), (up.shape[0], down.shape[1])}
+        layers = {}
+        for layer_name, lora in lora_weights(name, config, tensors).items():
+            module = self._layers.get(layer_name)
+            weight = getattr(module, "weight", None)
+            expected = {(lora.down.shape[1], lora.up.shape[0]), (lora.up.shape[0], lora.down.shape[1])}
             if weight is None or tuple(weight.shape) not in expected:
                 raise ModelError(
                     f"{name} does not fit {self._base_name}: its layer {layer_name} is missing there or has another "
                     "shape. It was trained on another model."
                 )
-            up = up.float() * scale
-            pairs[layer_name] = tuple(part.to(weight.device, weight.dtype).t().contiguous() for part in (down, up))
-        return pairs
+            layers[layer_name] = _prepared(module, lora)
+        return layers
 
     def _check_base(self, name: str, trained_on: str, recorded: str | None) -> None:
         """Compare the two base models: by what was recorded in training, else as far as their names tell.
@@ -138,6 +150,25 @@ class AdapterSet:
                 f"{name} was trained on {trained_on} as it was then; its weights are others now. Train it again."
             )
         raise ModelError(f"{name} was trained on {trained_on}, not on {self._base_name}. Choose that base model.")
+
+
+@torch.no_grad()
+def _prepared(module: torch.nn.Module, lora: LoraLayer) -> _Layer:
+    """Bring an adapter to the device and precision of its layer.
+
+    DoRA keeps the direction of each row of W + scale · B A and learns its length, so the output without bias is
+    multiplied by the learned length over the real one (arXiv 2402.09353 Eq. 5).
+    """
+    weight, bias = module.weight, getattr(module, "bias", None)
+    up = lora.up.float() * lora.scale
+    down, up = (part.to(weight.device, weight.dtype).t().contiguous() for part in (lora.down, up))
+    if lora.lengths is None:
+        return _Layer(down, up)
+    rows = weight.float() if isinstance(module, torch.nn.Linear) else weight.float().t()
+    rows = rows + lora.scale * (lora.up.float() @ lora.down.float()).to(weight.device)
+    factor = lora.lengths.to(weight.device).float() / rows.norm(dim=1)
+    shift = None if bias is None else (bias.float() * (1 - factor)).to(weight.dtype)
+    return _Layer(down, up, factor.to(weight.dtype), shift)
 
 
 def _identity(model: str) -> str | None:

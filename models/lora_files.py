@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,10 +15,11 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # Beside them where our training wrote them: "base_identity" is `catalog.identity` of the base as it was then.
 PROVENANCE = "provenance.json"
 
-_KEY = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<part>[AB])\.weight")
-# Fields that make an adapter more than B(A x) · scale on linear layers, when they are set.
+_KEY = re.compile(
+    r"base_model\.model\.(?P<layer>.+)\.lora_(?:(?P<part>[AB])\.weight|(?P<length>magnitude_vector)(?:\.weight)?)"
+)
+# Fields that make an adapter more than LoRA or DoRA on linear layers, when they are set.
 _REFUSED = {
-    "use_dora": "DoRA",
     "modules_to_save": "whole layers saved with it (modules_to_save)",
     "lora_bias": "LoRA biases",
     "layer_replication": "replicated layers",
@@ -34,28 +36,41 @@ _REFUSED = {
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
-def lora_weights(
-    name: str, config: dict[str, Any], tensors: dict[str, torch.Tensor]
-) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
-    """Return A [r, in], B [out, r] and the scale of each adapted layer, by the layer's name in the base model.
+@dataclass(frozen=True)
+class LoraLayer:
+    """The adapter of one linear layer W [out, in]: the layer becomes W + scale · up · down.
+
+    down: A [r, in]; up: B [out, r]. lengths: DoRA's lengths of the rows of the sum, [out]; None for LoRA.
+    """
+
+    down: torch.Tensor
+    up: torch.Tensor
+    scale: float
+    lengths: torch.Tensor | None = None
+
+
+def lora_weights(name: str, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> dict[str, LoraLayer]:
+    """Return the adapter of each adapted layer, by the layer's name in the base model.
 
     name: of the adapter, for messages. config, tensors: the contents of its two files.
-    Raises ModelError when the adapter is anything but plain LoRA on linear layers.
+    Raises ModelError when the adapter is anything but LoRA or DoRA on linear layers.
     """
     _check_plain(name, config)
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         match = _KEY.fullmatch(key)
-        if match is None or tensor.ndim != 2:
+        if match is None or tensor.ndim != (1 if match["length"] else 2):
             raise ModelError(f"{name} has weights besides plain LoRA on linear layers ({key}), which cannot be served.")
-        parts.setdefault(match["layer"], {})[match["part"]] = tensor
+        parts.setdefault(match["layer"], {})[match["part"] or "length"] = tensor
     if not parts:
         raise ModelError(f"{name} holds no LoRA weights at all. Train it again.")
     weights = {}
     for layer, pair in parts.items():
-        if set(pair) != {"A", "B"} or pair["A"].shape[0] != pair["B"].shape[1]:
-            raise ModelError(f"{name} is broken at layer {layer}: its two LoRA matrices do not match. Train it again.")
-        weights[layer] = (pair["A"], pair["B"], _scale(config, layer, rank=pair["A"].shape[0]))
+        wanted = {"A", "B", "length"} if config.get("use_dora") else {"A", "B"}
+        if set(pair) != wanted or pair["A"].shape[0] != pair["B"].shape[1]:
+            raise ModelError(f"{name} is broken at layer {layer}: its LoRA matrices do not match. Train it again.")
+        scale = _scale(config, layer, rank=pair["A"].shape[0])
+        weights[layer] = LoraLayer(pair["A"], pair["B"], scale, pair.get("length"))
     return weights
 
 

@@ -35,5 +35,7 @@ def four_bit_problem(device: str) -> str | None:
     if device.partition(":")[0] in ("cpu", "mps"):
         return f"quantization 4bit needs an NVIDIA GPU, not {device}: set device to cuda, or quantization to none"
     if importlib.util.find_spec("bitsandbytes") is None:
-        return "quantization 4bit needs the package bitsandbytes: `pip install bitsandbytes`, or set quantization to none"
+        return (
+            "quantization 4bit needs the package bitsandbytes: `pip install bitsandbytes`, or set quantization to none"
+        )
     return None

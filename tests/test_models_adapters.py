@@ -51,6 +51,7 @@ KINDS = {
         "alpha_pattern": {"q_proj": 17, "v_proj": 5},
     },
     "few layers": {"target_modules": ["q_proj", "down_proj"]},
+    "DoRA": {"use_dora": True},
 }
 
 
@@ -125,11 +126,10 @@ def test_an_adapter_is_read_again_when_its_files_change(folder: Path, loaded: Lo
         adapters.load("run-1", path)
     save_tiny_adapter(folder, path, seed=2, rank=5)
     second = adapters.load("run-1", path)
-    assert second is not first and next(iter(second.pairs.values()))[0].shape[1] == 5
+    assert second is not first and next(iter(second.layers.values())).down.shape[1] == 5
 
 
 REFUSED = {
-    "DoRA": {"use_dora": True},
     "biases": {"bias": "all"},
     "modules_to_save": {"modules_to_save": ["lm_head"]},
     "changes the base": {"init_lora_weights": "pissa"},
@@ -157,9 +157,29 @@ def test_an_adapted_embedding_or_head_is_refused(
         adapter_set(loaded).load("run-1", path)
 
 
-def test_a_real_dora_adapter_is_refused(folder: Path, loaded: LoadedModel, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="DoRA"):
-        adapter_set(loaded).load("run-1", save_tiny_adapter(folder, tmp_path / "a", use_dora=True))
+def test_dora_without_its_lengths_is_broken(folder: Path, loaded: LoadedModel, tmp_path: Path) -> None:
+    path = save_tiny_adapter(folder, tmp_path / "a")
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+    with pytest.raises(ModelError, match="broken at layer"):
+        adapter_set(loaded).load("run-1", path)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "qwen2"])
+def test_dora_on_layers_with_a_bias_equals_peft(kind: str, tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / kind, kind)
+    with torch.no_grad():
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        for name, weight in model.named_parameters():
+            if name.endswith("bias"):
+                weight.copy_(torch.linspace(-1, 1, weight.numel()).view_as(weight))
+        model.save_pretrained(folder)
+    adapter = save_tiny_adapter(folder, tmp_path / "a", use_dora=True)
+    loaded = load_base(str(folder), "cpu")
+    adapters = adapter_set(loaded)
+    with torch.no_grad(), adapters.rows([adapters.load("run-1", adapter)] * 3):
+        found = loaded.model(input_ids=IDS).logits
+    torch.testing.assert_close(found, peft_logits(folder, adapter, IDS), atol=1e-3, rtol=1e-3)
 
 
 def test_an_adapter_of_another_base_is_refused(folder: Path, tmp_path: Path) -> None:

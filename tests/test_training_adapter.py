@@ -129,7 +129,8 @@ def test_beside_the_adapter_lies_where_it_is_from(folder, tmp_path) -> None:
     origin = json.loads((target / "provenance.json").read_text())
     assert origin["base_identity"] == catalog.identity(str(folder)) and origin["base_model"] == str(folder)
     assert origin["labels_sha256"] == "5a" * 32 and origin["labels"] == 12
-    assert origin["versions"] == adapter.versions() and {"python", "torch", "transformers", "peft"} <= set(origin["versions"])
+    assert origin["versions"] == adapter.versions()
+    assert {"python", "torch", "transformers", "peft"} <= set(origin["versions"])
     assert TrainingConfig.from_dict(json.loads((target / "training_config.json").read_text())).model == str(folder)
     assert json.loads((target / "metrics.json").read_text())["loss"] == 0.5
     card = (target / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""The estimate of a run's memory: close to what runs take, computed without torch, and honest where it knows nothing."""
+"""The estimate of a run's memory: close to what runs take, without torch, and honest where it knows nothing."""
 
 from __future__ import annotations
 

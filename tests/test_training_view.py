@@ -57,7 +57,8 @@ def test_the_setup_suggests_a_method_and_says_what_it_would_do(store, project, m
     assert setup.notes == (memory.UNKNOWN,)
     assert setup.settings["learning_rate"].told.endswith("(for width 256)")
     assert setup.settings["batch_size"].told == "8"
-    assert view.setup(store, project.id, "kto", model).settings["desirable_weight"].told == "automatic (38 good, 38 bad, so 1)"
+    weight = view.setup(store, project.id, "kto", model).settings["desirable_weight"]
+    assert weight.told == "automatic (38 good, 38 bad, so 1)"
 
 
 def test_a_method_or_model_that_does_not_fit_is_said_before_the_click(store, project, model) -> None:

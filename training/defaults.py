@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # Measured on the demo model, which is this wide, with a scripted annotator (`tests/test_preference_shift.py`). A tie of
 # β = 1 lets a pair go once it leads by a few nats, which is all that a manner needs; at 0.3 the same rate pushes on
-# until broken words take the place of the rejected openings (well formed 0.93 → 0.74). DPO and KTO were measured on three seeds,
-# IPO and SimPO on one; the others follow them.
+# until broken words take the place of the rejected openings (well formed 0.93 → 0.74). DPO and KTO were measured on
+# three seeds, IPO and SimPO on one; the others follow them.
 SMALL_WIDTH = 256
 SMALL_MODEL: dict[str, dict[str, float]] = {
     "dpo": {"learning_rate": 2e-3, "beta": 1.0},
@@ -128,7 +128,8 @@ def _steps(count: int, batch_size: int, epochs: float, small: bool) -> Suggestio
     if not count:
         return Suggestion(least, "")
     if epochs:
-        return Suggestion(min(MOST_STEPS, max(1, math.ceil(epochs * count / batch_size))), f"{epochs:g} passes over {count}")
+        steps = min(MOST_STEPS, max(1, math.ceil(epochs * count / batch_size)))
+        return Suggestion(steps, f"{epochs:g} passes over {count}")
     passes = PASSES if count < 2000 else PASSES_FROM_2000
     steps = max(least, math.ceil(passes * count / batch_size))
     return Suggestion(steps, f"{steps * batch_size / count:.1f} passes over {count}")
