@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from commands import cli
+from models.lora_files import PROVENANCE
+from training.config import TrainingConfig
 from training.methods import METHODS
 from transfer.exporting import KINDS
 from transfer.formats import FORMATS
@@ -25,6 +27,13 @@ def test_every_method_and_its_settings_are_explained(method: str) -> None:
     text = read("docs/methods.md")
     assert f"(`{method}`)" in text and METHODS[method].title in text
     assert [spec.name for spec in fields(METHODS[method]) if f"`{spec.name}`" not in text] == []
+
+
+def test_every_setting_of_a_run_is_explained() -> None:
+    text = read("docs/methods.md")
+    names = [spec.name for spec in fields(TrainingConfig) if "help" in spec.metadata]
+    assert [name for name in names if f"`{name}`" not in text] == []
+    assert [file for file in ("training_config.json", "metrics.json", PROVENANCE) if f"`{file}`" not in text] == []
 
 
 def test_every_format_that_is_read_or_written_is_listed() -> None:
