@@ -15,6 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 # Logits of one block, in numbers; 2**24 float32 are 64 MiB, of which a few exist at once.
 _BLOCK_NUMBERS = 1 << 24
+# Without gradients on a CPU: tokens and vocabulary of one tile, which stays in the cache while it is summed up.
+_TILE_TOKENS, _TILE_WORDS = 640, 2048
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 _HALF_TOLERANCE = 5e-2
 
@@ -92,6 +94,8 @@ def target_logps(head: Head, hidden: torch.Tensor, targets: torch.Tensor) -> tor
     gradient = torch.is_grad_enabled()
     if gradient and _is_frozen_linear(head.module) and hidden.requires_grad:
         return _FrozenHead.apply(hidden, targets, head, block)
+    if not gradient and _is_tileable(head, hidden):
+        return _target_logits(head, hidden, targets) - _log_normalisers(head, hidden)
     scores = []
     for states, wanted in zip(hidden.split(block), targets.split(block)):
         if gradient:
@@ -105,9 +109,38 @@ def _block_logps(head: Head, hidden: torch.Tensor, targets: torch.Tensor) -> tor
     return -torch.nn.functional.cross_entropy(head.logits(hidden), targets, reduction="none")
 
 
+def _is_plain_linear(module: torch.nn.Module) -> bool:
+    return type(module) is torch.nn.Linear and not module._forward_hooks and not module._forward_pre_hooks
+
+
 def _is_frozen_linear(module: torch.nn.Module) -> bool:
-    plain = type(module) is torch.nn.Linear and not module._forward_hooks and not module._forward_pre_hooks
-    return plain and not any(parameter.requires_grad for parameter in module.parameters())
+    return _is_plain_linear(module) and not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _is_tileable(head: Head, hidden: torch.Tensor) -> bool:
+    """Say whether logits are scale · W h in float32 on a CPU, which has kernels for that."""
+    plain = _is_plain_linear(head.module) and head.module.bias is None and head.cap is None
+    return plain and hidden.device.type == "cpu" and hidden.dtype == head.module.weight.dtype == torch.float32
+
+
+def _target_logits(head: Head, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return (hidden * head.module.weight[targets]).sum(1) * head.scale
+
+
+def _log_normalisers(head: Head, hidden: torch.Tensor) -> torch.Tensor:
+    """Return log Σ exp(logits) of each token, float32 [tokens], tile by tile."""
+    weight = head.module.weight
+    tile = hidden.new_empty(min(_TILE_TOKENS, len(hidden)) * min(_TILE_WORDS, len(weight)))
+    sums = []
+    for states in (hidden * head.scale).split(_TILE_TOKENS):
+        total = None
+        for words in weight.split(_TILE_WORDS):
+            logits = torch.mm(states, words.t(), out=tile[: len(states) * len(words)].view(len(states), len(words)))
+            largest = logits.amax(1, keepdim=True)
+            part = logits.sub_(largest).exp_().sum(1).log_().add_(largest[:, 0])
+            total = part if total is None else torch.logaddexp(total, part)
+        sums.append(total)
+    return torch.cat(sums)
 
 
 class _FrozenHead(torch.autograd.Function):
@@ -116,10 +149,21 @@ class _FrozenHead(torch.autograd.Function):
     The gradient of a token's log-prob by its hidden state needs nothing from further on:
     d log p(y) / dh = Wᵀ · (s · (onehot(y) − p)), where s is the derivative of the transform. So it is made together
     with the value, block by block, and the logits are made once instead of twice.
+
+    Without a cap, Wᵀ p = Σ_v softmax(W h)_v W_v is attention of the hidden state to the vocabulary, with the head's
+    weight as keys and as values: a CPU's flash attention gives it and the log-normaliser in one pass over W, and
+    no logit reaches the memory.
     """
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, targets: torch.Tensor, head: Head, block: int) -> torch.Tensor:
+        if _is_tileable(head, hidden):
+            weight = head.module.weight[None, None]
+            means, normalisers = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                hidden[None, None], weight, weight, scale=head.scale
+            )
+            ctx.save_for_backward((head.module.weight[targets] - means[0, 0]).mul_(head.scale))
+            return _target_logits(head, hidden, targets) - normalisers.reshape(-1)
         scores = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         slopes = torch.empty_like(hidden)
         weight = head.module.weight

@@ -21,6 +21,7 @@ from storage.labels import Labels
 from storage.migrations import migrations
 from storage.projects import Projects
 from storage.prompts import Prompts
+from storage.references import References
 from storage.responses import Responses
 from storage.runs import Runs
 
@@ -32,7 +33,7 @@ class Store:
     """Everything that is kept in one data folder.
 
     folder: the data folder, made when missing. Attributes are the aggregates: `projects`, `prompts`,
-    `responses`, `items`, `labels`, `runs`, `chats`.
+    `responses`, `items`, `labels`, `runs`, `references`, `chats`.
     Raises StorageError when the folder cannot be written, or the database is newer than the program.
     """
 
@@ -52,6 +53,7 @@ class Store:
         self.items = Items(self)
         self.labels = Labels(self)
         self.runs = Runs(self)
+        self.references = References(self)
         self.chats = Chats(self)
 
     @property

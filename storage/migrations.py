@@ -172,3 +172,9 @@ def m001_first_schema(db: sqlite_utils.Database) -> None:
     """Projects, prompts, responses, items, labels, runs, metrics and chats."""
     for script in (PROJECTS, LABELS, RUNS, CHATS):
         db.executescript(script)
+
+
+@migrations()
+def m002_reference_logps(db: sqlite_utils.Database) -> None:
+    """What base models gave to rows of tokens, by the hash of weights, precision and tokens."""
+    db.executescript("CREATE TABLE reference_logps (key BLOB PRIMARY KEY, logps REAL NOT NULL) WITHOUT ROWID;")

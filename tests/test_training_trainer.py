@@ -19,7 +19,8 @@ from training.config import TrainingConfig, build
 from training.dataset import PairedExample, UnpairedExample
 from training.learner import learning_rate_at
 from training.material import gather
-from training.reference import Scorer
+from training.reference import row_key
+from training.scoring import Scorer
 from training.trainer import TrainingResult, train
 
 
@@ -46,13 +47,15 @@ def config(model: str, method: str = "dpo", **overrides: object) -> TrainingConf
     return build(method, model, settings, None, {"hidden_size": 32})
 
 
-def run(settings: TrainingConfig, examples: list | None = None) -> tuple[TrainingResult, list[dict], list[str]]:
+def run(
+    settings: TrainingConfig, examples: list | None = None, **others: object
+) -> tuple[TrainingResult, list[dict], list[str]]:
     """Train and return the result, the metrics of all steps, and the lines said."""
     steps: list[dict] = []
     lines: list[str] = []
     examples = (PAIRS if settings.loss.paired else SINGLES) if examples is None else examples
     loaded = load_base(settings.model, "cpu")
-    result = train(examples, loaded, settings, lambda step, metrics: steps.append(metrics), say=lines.append)
+    result = train(examples, loaded, settings, lambda step, metrics: steps.append(metrics), say=lines.append, **others)
     return result, steps, lines
 
 
@@ -103,33 +106,59 @@ def test_kto_measures_its_reference_point_on_mismatched_responses(model) -> None
     reference, _ = response_logps(load_base(model, "cpu").model, batch)
     expected = max(0.0, (policy - reference).mean().item())
     scorer = Scorer(result.model, 0, torch.device("cpu"), 512)
-    measured = scorer.policy_without_gradient([row.mismatched for row in rows])[0].mean() - reference.mean()
+    measured = scorer.policy_without_gradient([row.mismatched for row in rows]).mean() - reference.mean()
     assert max(0.0, measured.item()) == pytest.approx(expected, rel=1e-3, abs=1e-4)
     assert steps[-1]["kl"] >= 0
 
 
+class Kept(dict):
+    """A cache of reference log-probs in memory. asked: the keys of every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[list[bytes]] = []
+
+    def get(self, keys: list[bytes]) -> dict[bytes, float]:  # type: ignore[override]
+        self.asked.append(list(keys))
+        return {key: self[key] for key in keys if key in self}
+
+    def put(self, values: dict[bytes, float]) -> None:
+        self.update(values)
+
+
 @pytest.mark.parametrize("method", ["simpo", "orpo"])
-def test_methods_without_a_reference_never_compute_one(model, method, monkeypatch) -> None:
-    monkeypatch.setattr(Scorer, "reference", lambda *_: pytest.fail("a reference was computed"))
-    result, steps, _ = run(config(model, method))
+def test_methods_without_a_reference_never_compute_one(model, method) -> None:
+    kept = Kept()
+    result, steps, _ = run(config(model, method), references=kept)
     assert "reference_seconds" not in result.summary and len(steps) == 3
+    assert not kept.asked and not kept
 
 
-def test_the_reference_is_the_base_and_is_computed_once(model, monkeypatch) -> None:
-    calls, compute = [], Scorer.reference
-
-    def counted(self: Scorer, rows, should_stop):  # noqa: ANN001, ANN202
-        calls.append(list(rows))
-        return compute(self, calls[-1], should_stop)
-
-    monkeypatch.setattr(Scorer, "reference", counted)
-    _, steps, _ = run(config(model, batch_size=6, steps=2, beta=0.3))
+def test_the_reference_is_the_base_and_is_computed_once(model) -> None:
+    kept = Kept()
+    settings = config(model, batch_size=6, steps=2, beta=0.3)
+    _, steps, lines = run(settings, references=kept)
     base = load_base(model, "cpu")
-    chosen = response_logps(base.model, collate(calls[0][0::2], 0))[0]
-    assert len(calls) == 1 and len(calls[0]) == 12
+    rows = gather(PAIRS, base.tokenizer, settings, 512).train
+    chosen = response_logps(base.model, collate([row.chosen for row in rows], 0))[0]
+    assert [kept[row_key(row.chosen)] for row in rows] == pytest.approx(chosen.tolist(), rel=1e-5)
+    assert len(kept) == 12 and len(kept.asked) == 1
+    assert any("12 responses scored by the base" in line for line in lines)
     assert steps[0]["logps/chosen"] == pytest.approx(chosen.mean().item(), rel=1e-4)
     expected = 0.3 * (steps[1]["logps/chosen"] - chosen.mean().item())
     assert steps[1]["rewards/chosen"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_second_run_computes_only_what_is_new(model) -> None:
+    kept = Kept()
+    settings = config(model, batch_size=6)
+    first, first_steps, _ = run(settings, PAIRS[:4], references=kept)
+    again, again_steps, lines = run(settings, PAIRS[:4], references=kept)
+    assert any("0 responses scored" in line and "8 known from before" in line for line in lines)
+    assert [step["loss"] for step in again_steps] == [step["loss"] for step in first_steps]
+    _, _, lines = run(settings, references=kept)
+    assert any("4 responses scored" in line and "8 known from before" in line for line in lines)
+    assert len(kept) == 12
 
 
 def test_the_adapter_folder_is_what_peft_reads(model, tmp_path) -> None:
@@ -179,18 +208,13 @@ def test_a_stop_between_steps_leaves_the_last_figures(model) -> None:
     assert result.stopped and seen == [1, 2] and "loss" in result.summary
 
 
-def test_a_first_loss_that_the_formula_does_not_allow_stops_the_run(model, monkeypatch) -> None:
-    compute = Scorer.reference
-
-    def wrong(self: Scorer, rows, should_stop):  # noqa: ANN001, ANN202
-        reference = compute(self, rows, should_stop)
-        chosen_first = iter(reference._logps)
-        reference._logps[next(chosen_first)] += 50.0
-        return reference
-
-    monkeypatch.setattr(Scorer, "reference", wrong)
+def test_a_first_loss_that_the_formula_does_not_allow_stops_the_run(model) -> None:
+    kept = Kept()
+    settings = config(model, batch_size=6)
+    run(settings, references=kept)
+    kept[next(iter(kept))] += 50.0
     with pytest.raises(TrainingError, match="must give 0.6931"):
-        run(config(model, batch_size=6))
+        run(settings, references=kept)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_advice(model) -> None:

@@ -63,6 +63,25 @@ def micro_batches(lengths: Sequence[Sequence[int]], tokens: int) -> list[list[in
     return parts
 
 
+def packs(costs: Sequence[int], tokens: int) -> list[list[int]]:
+    """Deal examples out to as few packed lines of at most `tokens` as will do, about equally long.
+
+    costs: tokens of each example. Returns positions in `costs`. An example larger than the budget gets a line of its
+    own. The largest come first, each to the line that is shortest by then.
+    """
+    order = sorted(range(len(costs)), key=lambda place: -costs[place])
+    for count in range(max(1, -(-sum(costs) // tokens)), len(costs) + 1):
+        lines: list[list[int]] = [[] for _ in range(count)]
+        lengths = [0] * count
+        for place in order:
+            shortest = lengths.index(min(lengths))
+            lines[shortest].append(place)
+            lengths[shortest] += costs[place]
+        if all(length <= tokens or len(line) == 1 for line, length in zip(lines, lengths)):
+            return [line for line in lines if line]
+    return [[place] for place in order]
+
+
 def split_by_prompt(prompt_ids: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
     """Return the indices to train on and those held out: whole prompts, about `share` of the examples."""
     prompts = sorted(set(prompt_ids))

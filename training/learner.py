@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +17,15 @@ import torch
 from peft import PeftModel
 
 from errors import DivergedError, TrainingError
+from models.prompting import Rendered
 from training import adapter
-from training.batching import BatchOrder, micro_batches
+from training.batching import BatchOrder
 from training.config import TrainingConfig
-from training.distributed import Stopped
+from training.distributed import Processes, Stopped
 from training.material import Material
 from training.objective import Tally, objective_for
-from training.reference import Scorer
+from training.reference import ReferenceCache, score_reference
+from training.scoring import Scorer
 
 Metrics = dict[str, float]
 # How far the first loss may be from what the formula fixes, relative and absolute, by precision of the model.
@@ -52,48 +55,55 @@ class Learner:
         summary: dict[str, Any],
         should_stop: Callable[[], bool],
         say: Callable[[str], None],
+        processes: Processes,
+        references: ReferenceCache | None = None,
     ) -> None:
         self.scorer, self.material, self.config, self.dtype = scorer, material, config, dtype
         self.summary, self.should_stop, self.say = summary, should_stop, say
+        self.processes, self.references = processes, references
         self.objective = objective_for(config, material.train)
         self.order = BatchOrder(material.classes, config.batch_size, config.seed)
         self.model, self.weights = model, adapter.trainable(model)
         self.optimiser = torch.optim.AdamW(self.weights, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.tokens = 0
 
-    def score_reference(self) -> None:
-        """Score every row that the run will see with the base, once, before the first step.
+    def prepare(self) -> None:
+        """Before the first step: prove that rows may be packed, and score with the base every row the run will see.
 
         Methods without a reference score none.
         """
-        if not self.config.loss.needs_reference:
-            return
         started = time.perf_counter()
         seen = {index for step in range(self.config.steps) for index in self.order.indices(step)}
         examples = [*(self.material.train[index] for index in sorted(seen)), *self.material.held_out]
         rows = [row for example in examples for row in self.objective.referenced(example)]
-        self.objective.reference = self.scorer.reference(rows, self.should_stop)
+        self.processes.guard(lambda: self.scorer.prove(rows))
+        if not self.config.loss.needs_reference:
+            return
+        self.objective.reference = score_reference(
+            self.scorer, rows, self.references, self.processes, self.should_stop
+        )
         seconds = self.summary["reference_seconds"] = time.perf_counter() - started
-        self.say(f"Reference: {len(self.objective.reference)} responses scored by the base model in {seconds:.1f} s.")
+        known = len(self.objective.reference) - self.objective.reference.computed
+        self.say(
+            f"Reference: {self.objective.reference.computed} responses scored by the base model in {seconds:.1f} s"
+            f"{f', {known} known from before' if known else ''}."
+        )
 
     def step(self, step: int) -> Metrics:
         """Take an optimiser step, counted from 0, and return its metrics. Raises TrainingError as `train` does."""
         # The adapter's dropout draws from this: the same in a run that was taken up again at this step.
-        torch.manual_seed(random.Random(f"dropout {self.config.seed} {step}").getrandbits(63))
+        torch.manual_seed(random.Random(f"dropout {self.config.seed} {step} {self.processes.index}").getrandbits(63))
         batch = [self.material.train[index] for index in self.order.indices(step)]
         self.tokens += sum(len(row.ids) for example in batch for row in self.objective.referenced(example))
-        shared = self.objective.shared(batch, self.scorer)
-        lengths = [[len(row.ids) for row in self.objective.scored(example)] for example in batch]
-        tally = Tally(self.config)
-        for part in micro_batches(lengths, self.config.tokens_per_forward):
-            logps = self.objective.logps([batch[place] for place in part], self.scorer, shared)
-            (tally.add(logps) / len(batch)).backward()
-        metrics = tally.metrics()
+        metrics = self._passed(batch, learning=True)
+        self.processes.add_up(self._gradients())
         if step == 0:
             self._check_first(metrics)
         metrics.pop("untrained", None)
         metrics["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(self.weights, self.config.max_grad_norm))
         metrics["learning_rate"] = learning_rate_at(step, self.config)
+        if (peak := peak_memory_bytes(self.scorer.device)) is not None:
+            metrics["peak_memory_bytes"] = peak
         self._check_finite(step, metrics)
         for group in self.optimiser.param_groups:
             group["lr"] = metrics["learning_rate"]
@@ -132,19 +142,66 @@ class Learner:
         if not self.material.held_out:
             return
         with adapter.without_dropout(self.model):
-            metrics = self._measured(self.material.held_out)
+            metrics = self._passed(self.material.held_out, learning=False)
         self.summary |= {f"{prefix}/{name}": metrics[key] for name, key in HELD_OUT_FIGURES.items()}
         self.say(
             f"Held out ({len(self.material.held_out)}): loss {metrics['loss']:.4f},"
             f" accuracy {metrics['rewards/accuracies']:.2f}."
         )
 
-    def _measured(self, examples: list[Any]) -> Metrics:
-        shared = self.objective.shared(examples, self.scorer)
-        lengths = [[len(row.ids) for row in self.objective.scored(example)] for example in examples]
+    def _passed(self, examples: list[Any], learning: bool) -> Metrics:
+        """Score a batch, each process its share; return the metrics of all of it.
+
+        learning: also gather this share's part of the batch's gradient.
+        """
+        mine = self.processes.share(examples)
+        shared = None
+        if self.processes.count > 1 or len(self._parts(mine, self.objective.referenced)) > 1:
+            sums = self.processes.each(lambda: self.objective.shared(mine, self.scorer))
+            shared = sum(total for total, _ in sums) / max(1, sum(count for _, count in sums))
         tally = Tally(self.config)
-        for part in micro_batches(lengths, self.config.tokens_per_forward):
-            if self.should_stop():
-                raise Stopped
-            tally.add(self.objective.logps([examples[place] for place in part], self.scorer, shared))
+
+        def work() -> dict[str, torch.Tensor]:
+            parts = self._parts(mine, self.objective.referenced if shared is None else self.objective.scored)
+            try:
+                for part in parts:
+                    if not learning and self.should_stop():
+                        raise Stopped
+                    losses = tally.add(self.objective.logps([mine[place] for place in part], self.scorer, shared))
+                    if learning:
+                        (losses / len(examples)).backward()
+                return tally.values()
+            except Exception as error:
+                self.scorer.recover(error, max(map(len, parts)))
+            # Out of memory: what was gathered so far may be half of something, so it is all done again.
+            tally.clear()
+            self.optimiser.zero_grad(set_to_none=True)
+            return work()
+
+        tally.join(self.processes.each(work))
         return tally.metrics()
+
+    def _parts(self, examples: list[Any], rows: Callable[[Any], list[Rendered]]) -> list[list[int]]:
+        return self.scorer.parts([rows(example) for example in examples])
+
+    def _gradients(self) -> list[torch.Tensor]:
+        """Return the adapter's gradients; zeros where this process had no example."""
+        for weight in self.weights:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+        return [weight.grad for weight in self.weights]
+
+
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Return the most memory this process has held at once: of the GPU it trains on, else of the machine.
+
+    None where the system does not say.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -15,8 +15,9 @@ from models.prompting import Rendered
 from training.config import TrainingConfig
 from training.losses import LOSSES, LossResult, PairedLogps, UnpairedLogps, untrained
 from training.methods import KTOConfig, class_weights
-from training.reference import ReferenceLogps, Scorer
+from training.reference import ReferenceLogps
 from training.rows import PairRows, ResponseRows
+from training.scoring import Scorer
 
 
 class Objective(Protocol):
@@ -30,11 +31,14 @@ class Objective(Protocol):
     def referenced(self, example: Any) -> list[Rendered]:
         """Return the rows of an example that need a reference."""
 
-    def shared(self, examples: Sequence[Any], scorer: Scorer) -> Tensor | None:
-        """Compute what all parts of an effective batch share, without gradient."""
+    def shared(self, examples: Sequence[Any], scorer: Scorer) -> tuple[float, int]:
+        """Compute what all parts of an effective batch share, without gradient: a sum, and over how many rows.
 
-    def logps(self, examples: Sequence[Any], scorer: Scorer, shared: Tensor | None) -> PairedLogps | UnpairedLogps:
-        """Score the examples of one forward pass."""
+        The mean over all processes' sums is what `logps` takes.
+        """
+
+    def logps(self, examples: Sequence[Any], scorer: Scorer, shared: float | None) -> PairedLogps | UnpairedLogps:
+        """Score the examples of one forward pass. shared: None when they are the whole batch."""
 
 
 class PairedObjective:
@@ -49,10 +53,11 @@ class PairedObjective:
 
     referenced = scored
 
-    def shared(self, examples: Sequence[PairRows], scorer: Scorer) -> None:
+    def shared(self, examples: Sequence[PairRows], scorer: Scorer) -> tuple[float, int]:
         """Pairs share nothing."""
+        return 0.0, 0
 
-    def logps(self, examples: Sequence[PairRows], scorer: Scorer, shared: Tensor | None = None) -> PairedLogps:
+    def logps(self, examples: Sequence[PairRows], scorer: Scorer, shared: float | None = None) -> PairedLogps:
         """Score all chosen and rejected in one pass; tensors of shape [pairs]."""
         rows = [*(pair.chosen for pair in examples), *(pair.rejected for pair in examples)]
         logps, lengths = scorer.policy(rows)
@@ -76,21 +81,29 @@ class UnpairedObjective:
         """Return the response and, where z0 is measured, the mismatched one."""
         return [example.response, *self._mismatched([example])]
 
-    def shared(self, examples: Sequence[ResponseRows], scorer: Scorer) -> Tensor:
-        """Return the mean log-ratio of the mismatched responses of a whole effective batch, a scalar."""
+    def shared(self, examples: Sequence[ResponseRows], scorer: Scorer) -> tuple[float, int]:
+        """Return the sum of the log-ratios of the mismatched responses, and how many there are."""
         rows = self._mismatched(examples)
         if not rows:
-            return torch.zeros(())
+            return 0.0, 0
         assert self.reference is not None
-        return (scorer.policy_without_gradient(rows)[0] - self.reference.of(rows)).mean()
+        return float((scorer.policy_without_gradient(rows) - self.reference.of(rows)).sum()), len(rows)
 
-    def logps(self, examples: Sequence[ResponseRows], scorer: Scorer, shared: Tensor | None) -> UnpairedLogps:
-        """Score the responses in one pass; tensors of shape [examples]."""
+    def logps(self, examples: Sequence[ResponseRows], scorer: Scorer, shared: float | None) -> UnpairedLogps:
+        """Score the responses in one pass; tensors of shape [examples].
+
+        shared: the mean log-ratio behind z0. None when the examples are the whole batch: then the mismatched
+        responses, which follow the same prompts, are scored in the same pass.
+        """
         rows = [example.response for example in examples]
-        assert self.reference is not None and shared is not None
-        logps, _ = scorer.policy(rows)
+        mismatched = self._mismatched(examples) if shared is None else []
+        assert self.reference is not None
+        logps = scorer.policy([*rows, *mismatched])[0]
+        kl = torch.tensor(shared or 0.0, device=logps.device)
+        if mismatched:
+            kl = (logps[len(rows) :].detach() - self.reference.of(mismatched)).mean()
         desirable = torch.tensor([example.desirable for example in examples], device=logps.device)
-        return UnpairedLogps(logps, self.reference.of(rows), desirable, shared.to(logps.device), self.weights)
+        return UnpairedLogps(logps[: len(rows)], self.reference.of(rows), desirable, kl, self.weights)
 
     def _mismatched(self, examples: Sequence[ResponseRows]) -> list[Rendered]:
         if not self._measures_kl:
@@ -128,11 +141,29 @@ class Tally:
         }
         if isinstance(logps, UnpairedLogps):
             gathered["kl"] = logps.kl.clamp(min=0).reshape(1)
+        elif logps.reference_chosen is not None:
+            # KL(base ‖ policy), for responses that the base model wrote: the mean of base minus policy logps.
+            gathered["kl"] = -torch.cat(logps.logratios)
         if self._config.loss.needs_reference:
             gathered["untrained"] = loss(untrained(logps), self._config.loss).losses
         for name, values in gathered.items():
             self._parts.setdefault(name, []).append(values.detach())
         return result.losses.sum()
+
+    def clear(self) -> None:
+        """Forget what was gathered, for a batch that is scored again."""
+        self._parts = {}
+
+    def join(self, others: Sequence[dict[str, Tensor]]) -> None:
+        """Take the `values` of all processes, this one's among them, in place of its own."""
+        self._parts = {}
+        for values in others:
+            for name, part in values.items():
+                self._parts.setdefault(name, []).append(part)
+
+    def values(self) -> dict[str, Tensor]:
+        """Return what was gathered, on the CPU, to be sent to other processes."""
+        return {name: torch.cat(parts).cpu() for name, parts in self._parts.items()}
 
     def metrics(self) -> dict[str, float]:
         """Return the means over the effective batch; a class that had no example in it has no figure.

@@ -39,6 +39,7 @@ from training.report import (
 )
 
 if TYPE_CHECKING:
+    from training.reference import ReferenceCache
     from training.distributed import Processes
     from training.trainer import TrainingResult
 
@@ -158,7 +159,10 @@ def _trained(
     processes.tell(task)
     identity = checkpoint.identity_of(config, catalog.identity(config.model), rows)
     checkpoints = checkpoint.Checkpoints(folder / checkpoint.NAME, identity, config.checkpoint_seconds, say)
-    result = _train(task, processes, stop, say, on_step, checkpoints=checkpoints)
+    result = _train(
+        task, processes, stop, say, on_step, lambda *precision: store.references.of(identity["base"], *precision),
+        checkpoints=checkpoints,
+    )
     figures.flush()
     if result.stopped:
         return Ending("cancelled", _cancelled_sentence(folder, config, result), result.summary)
@@ -177,9 +181,13 @@ def _train(
     stop: threading.Event,
     say: Callable[[str], None],
     on_step: Callable[[int, dict[str, float]], None],
-    **leading: Any,
+    references_of: Callable[..., ReferenceCache] | None = None,
+    checkpoints: checkpoint.Checkpoints | None = None,
 ) -> TrainingResult:
-    """Load the model and train, in every process of the run. leading: what only the leading one has."""
+    """Load the model and train, in every process of the run.
+
+    The last two are the leading one's. references_of: gives what is known of this base in a precision.
+    """
     say("Loading the model …")
     started = time.perf_counter()
     from models.loading import load_base
@@ -197,7 +205,14 @@ def _train(
     seconds = time.perf_counter() - started
     helped = f", {processes.count} processes" if processes.count > 1 else ""
     say(f"Loaded {config.model} on {loaded.device} ({loaded.dtype}{helped}) in {seconds:.1f} s.")
-    return train(task.examples, loaded, config, on_step, stop.is_set, say, processes=processes, **leading)
+    references = None
+    if references_of is not None:  # a name on the hub may stand for other weights later: they have another commit
+        commit = getattr(loaded.model.config, "_commit_hash", None)
+        references = references_of(str(loaded.dtype), config.quantization, commit or "")
+    return train(
+        task.examples, loaded, config, on_step, stop.is_set, say,
+        references=references, checkpoints=checkpoints, processes=processes,
+    )
 
 
 def _cancelled_sentence(folder: Path, config: TrainingConfig, result: TrainingResult) -> str:

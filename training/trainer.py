@@ -20,8 +20,9 @@ from training.config import TrainingConfig
 from training.distributed import Processes, Stopped
 from training.learner import Learner, Metrics
 from training.material import gather
-from training.reference import Scorer
+from training.reference import ReferenceCache
 from training.rows import Exclusion
+from training.scoring import Scorer
 
 
 @dataclass
@@ -46,15 +47,17 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda line: None,
     *,
+    references: ReferenceCache | None = None,
     checkpoints: Checkpoints | None = None,
     processes: Processes | None = None,
 ) -> TrainingResult:
     """Train an adapter on a freshly loaded model, which is changed in place.
 
     examples: PairedExample or UnpairedExample, as the method wants. on_step: gets each step, counted from 1, with
-    its metrics. should_stop: asked between forward passes. say: gets lines for the log. checkpoints: where the run
-    goes on from and what it leaves there, in the leading process. processes: those that share the work, each of
-    which calls this with the same examples and config.
+    its metrics. should_stop: asked between forward passes. say: gets lines for the log. references: what is known
+    of the base model's log-probs, and where new ones are kept. checkpoints: where the run goes on from and what it
+    leaves there. Both are the leading process's. processes: those that share the work, each of which calls this
+    with the same examples and config.
     Raises ConfigError when too few examples are usable, TrainingError when the loss is not what the formula
     fixes at the start, or a checkpoint is not this run's, DivergedError when the loss is no number.
     """
@@ -63,10 +66,11 @@ def train(
     for line in material.lines:
         say(line)
     model = adapter.attach(loaded.model, config)
-    scorer = Scorer(model, loaded.tokenizer.pad_token_id, loaded.device, config.tokens_per_forward)
+    scorer = Scorer(model, loaded.tokenizer.pad_token_id, loaded.device, config.tokens_per_forward, say)
     result = TrainingResult(model, left_out=material.left_out)
-    learner = Learner(model, scorer, material, config, loaded.dtype, result.summary, should_stop, say)
-    loop = _Loop(learner, model, config, checkpoints, processes or Processes(), should_stop, say)
+    processes = processes or Processes()
+    learner = Learner(model, scorer, material, config, loaded.dtype, result.summary, should_stop, say, processes, references)
+    loop = _Loop(learner, config, checkpoints, should_stop, say)
     try:
         loop.run(on_step)
     except Stopped:
@@ -85,15 +89,13 @@ class _Loop:
     def __init__(
         self,
         learner: Learner,
-        model: PeftModel,
         config: TrainingConfig,
         checkpoints: Checkpoints | None,
-        processes: Processes,
         should_stop: Callable[[], bool],
         say: Callable[[str], None],
     ) -> None:
-        self.learner, self.model, self.config, self.checkpoints = learner, model, config, checkpoints
-        self.processes, self.should_stop, self.say = processes, should_stop, say
+        self.learner, self.config, self.checkpoints = learner, config, checkpoints
+        self.processes, self.should_stop, self.say = learner.processes, should_stop, say
         self.summary = learner.summary
         self.done = self.kept = self.measured = 0
 
@@ -102,7 +104,7 @@ class _Loop:
         read = self.checkpoints.read if self.checkpoints is not None else lambda: None
         saved = self.processes.tell(self.processes.guard(read))
         started = time.perf_counter()
-        self.learner.score_reference()
+        self.learner.prepare()
         started -= self._begin(saved)
         stepping = time.perf_counter()
         while self.done < self.config.steps:
@@ -130,7 +132,7 @@ class _Loop:
         """Write a checkpoint of what has been learned, unless the last one holds it already."""
         if self.checkpoints is not None and self.done > self.kept:
             figures = dict(self.summary)
-            if self.checkpoints.write(collect(self.done, self.model, self.learner.optimiser, figures)):
+            if self.checkpoints.write(collect(self.done, self.learner.model, self.learner.optimiser, figures)):
                 self.kept = self.done
 
     def _begin(self, saved: Checkpoint | None) -> float:
@@ -138,7 +140,7 @@ class _Loop:
         if saved is None:
             self.learner.measure_held_out("held_out_before")
             return 0.0
-        restore(saved, self.model, self.learner.optimiser)
+        restore(saved, self.learner.model, self.learner.optimiser)
         self.done = self.kept = saved.step
         scored = self.summary.get("reference_seconds", 0.0)
         self.summary.update(saved.figures)

@@ -1,0 +1,138 @@
+"""Scores rows with one model in forward passes of a bounded size. Knows no losses, labels or steps.
+
+Rows are packed (`models.packing`) wherever that gives what padded rows give, which is compared once before the first
+step; a model that fails the comparison gets padded batches, and a line says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from errors import TrainingError
+from models.fused import fuse
+from models.logps import collate, packed_logps, response_logps
+from models.packed_attention import NotPackable
+from models.packing import by_prompt, pack, packed_tokens
+from models.prompting import Rendered
+from training.batching import micro_batches, packs
+from training.distributed import Stopped
+
+# Tokens of a forward pass when the config leaves it open: what a cache holds, or what keeps a GPU busy.
+TOKENS_PER_FORWARD = {"cpu": 2048, "cuda": 16384}
+OTHER_TOKENS_PER_FORWARD = 4096
+# How far packed and padded log-probs may be apart per token, by precision: rounding is far below, a wrong mask above.
+PER_TOKEN_TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-4}
+LOW_PRECISION_PER_TOKEN_TOLERANCE = 0.05
+
+
+class Scorer:
+    """Scores rows with one model, packed until `prove` finds otherwise.
+
+    tokens_per_forward: the budget of a forward pass, in tokens; 0 leaves it to the device.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        pad_id: int,
+        device: torch.device,
+        tokens_per_forward: int = 0,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.model, self.say = model, say
+        self.tokens_per_forward = tokens_per_forward or TOKENS_PER_FORWARD.get(device.type, OTHER_TOKENS_PER_FORWARD)
+        self.packs = True
+        self._pad_id = pad_id
+        self.device = device
+        fuse(model)
+
+    def parts(self, examples: Sequence[Sequence[Rendered]]) -> list[list[int]]:
+        """Cut examples, each with the rows that belong to it, into forward passes; return places in `examples`."""
+        if self.packs:
+            return packs([packed_tokens(rows) for rows in examples], self.tokens_per_forward)
+        return micro_batches([[len(row.ids) for row in rows] for rows in examples], self.tokens_per_forward)
+
+    def policy(self, rows: Sequence[Rendered]) -> tuple[Tensor, Tensor]:
+        """Return logps and lengths, both float32 [rows], in one forward pass that gradients can go through."""
+        if self.packs:
+            logps, lengths = packed_logps(self.model, pack(rows).to(self.device))
+        else:
+            logps, lengths = response_logps(self.model, collate(rows, self._pad_id).to(self.device))
+        return logps, lengths.to(logps.dtype)
+
+    @torch.no_grad()
+    def policy_without_gradient(
+        self, rows: Sequence[Rendered], should_stop: Callable[[], bool] = lambda: False
+    ) -> Tensor:
+        """Return logps, float32 [rows], of any number of rows, within the budget. Raises Stopped when asked to."""
+        waiting = by_prompt(rows)
+        logps = torch.zeros(len(rows), device=self.device)
+        while waiting:
+            part = self.parts([[rows[place] for place in group] for group in waiting])[0]
+            if should_stop():
+                raise Stopped
+            places = [place for number in part for place in waiting[number]]
+            try:
+                logps[places] = self.policy([rows[place] for place in places])[0]
+            except Exception as error:
+                self.recover(error, len(part))
+            else:
+                waiting = [group for number, group in enumerate(waiting) if number not in part]
+        return logps
+
+    def prove(self, rows: Sequence[Rendered]) -> None:
+        """Compare packed with padded log-probs on a few rows; from then on pad if they differ.
+
+        rows: of at least one prompt; the prompts with the shortest and with the longest rows are taken.
+        """
+        groups = sorted(by_prompt(rows), key=lambda places: max(len(rows[place].ids) for place in places))
+        taken = [rows[place] for group in dict.fromkeys((0, len(groups) - 1)) for place in groups[group][:2]]
+        with torch.no_grad():
+            reason = self._difference(taken)
+        if reason:
+            self.packs = False
+            self.say(f"Rows are padded, not packed, because {reason}. That is slower and changes nothing else.")
+
+    def _difference(self, rows: Sequence[Rendered]) -> str:
+        """Say how packed and padded log-probs of rows differ; "" when they do not."""
+        try:
+            packed, lengths = self.policy(rows)
+        except NotPackable as error:
+            return f"of this model's architecture {error}"
+        self.packs = False
+        padded, _ = self.policy(rows)
+        self.packs = True
+        apart = float(((packed - padded).abs() / lengths).max())
+        dtype = next(self.model.parameters()).dtype
+        if apart <= PER_TOKEN_TOLERANCES.get(dtype, LOW_PRECISION_PER_TOKEN_TOLERANCE):
+            return ""
+        return f"this model scores packed rows differently (by {apart:.2g} nats a token)"
+
+    def recover(self, error: Exception, largest: int) -> None:
+        """Halve the budget when the memory ran out, for the caller to try again; raise whatever else happened.
+
+        largest: examples in the largest part that was tried. Raises TrainingError when that was a single one.
+        """
+        if not is_out_of_memory(error):
+            raise error
+        if largest <= 1:
+            raise TrainingError(
+                "The memory ran out over a single example. Lower max_length_tokens, close what else uses the memory,"
+                " or choose a smaller model."
+            ) from error
+        self.tokens_per_forward = max(1, self.tokens_per_forward // 2)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.say(f"The memory ran out; going on with {self.tokens_per_forward} tokens a forward pass.")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory, of the machine or of a GPU, ran out."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    )
