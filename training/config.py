@@ -111,8 +111,8 @@ class TrainingConfig:
     precision: str = setting(
         "auto",
         "Numbers of the base model: `auto` (bfloat16 on a GPU that computes in it, float16 on an older one, else"
-        " float32), or one of them. float16 scales the loss so that small gradients survive. The adapter is always"
-        " trained in float32.",
+        " float32), or one of them. float16 overflows in a few models (Gemma): then choose another. The adapter is"
+        " always trained in float32.",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     quantization: str = setting(

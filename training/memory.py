@@ -7,8 +7,6 @@ from the run's settings. An estimate: `tests/test_training_memory.py` holds it w
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -20,6 +18,7 @@ from models import catalog
 from models.precision import BYTES, FOUR_BIT, FOUR_BIT_BYTES, likely_device
 from training.config import TrainingConfig
 from training.defaults import tokens_per_forward
+from training.machine import free_bytes
 
 # What the interpreter and its libraries take before a model is there, and what a GPU's driver takes.
 PROGRAM_BYTES = {"cpu": 0.6e9, "mps": 0.6e9, "cuda": 0.5e9}
@@ -29,7 +28,6 @@ BYTES_PER_TRAINED_WEIGHT = 20
 HEAD_BLOCK_NUMBERS = 1 << 24
 # A safetensors file says in its first bytes how long its head is; a broken one says anything.
 MOST_HEAD_BYTES = 100_000_000
-SECONDS_TO_ASK = 5
 UNKNOWN = "Memory: not known before the model's files are on this machine."
 
 
@@ -121,7 +119,7 @@ def estimate(config: TrainingConfig, device: str = "auto", free: float | None = 
         copies * PROGRAM_BYTES.get(place, PROGRAM_BYTES["cpu"]),
         copies * _weights(shape, config, width),
         copies * BYTES_PER_TRAINED_WEIGHT * adapter_weights(shape, config),
-        copies * _activations(shape, tokens, width),
+        copies * _activations(shape, config, tokens, width),
         copies * _head(shape, tokens, width),
         tokens,
         free,
@@ -174,18 +172,6 @@ def adapter_weights(shape: Shape, config: TrainingConfig) -> int:
     return shape.layers * (config.lora_rank * sum(sum(both) for both in chosen) + rows)
 
 
-def free_bytes(device: str) -> float | None:
-    """Return the free memory of a GPU ("cuda", "cuda:1") or else of the machine, in bytes; None when nothing tells.
-
-    A container's limit counts where there is one.
-    """
-    kind, _, index = device.partition(":")
-    if kind == "cuda":
-        return _free_on_gpu(int(index) if index.isdigit() else 0)
-    known = [value for value in (_free_of_machine(), _free_of_container()) if value is not None]
-    return min(known, default=None)
-
-
 def _precision(config: TrainingConfig, place: str) -> str:
     if config.precision != "auto":
         return config.precision
@@ -199,18 +185,25 @@ def _weights(shape: Shape, config: TrainingConfig, width: float) -> float:
     return shape.parameters * width
 
 
-def _activations(shape: Shape, tokens: int, width: float) -> float:
+def _activations(shape: Shape, config: TrainingConfig, tokens: int, width: float) -> float:
     """Return what is kept for the backward pass at the token budget, with two layers' worth of work in progress.
 
     Kept of each token in each layer, in widths of the model: the states before and after both norms and after the
     attention (twice: as computed and as its next layer reads it), query, key and value, and of the MLP gate, up,
-    activated gate and product. In half precision the adapter reads float32 copies of what goes into each layer,
-    and so do the norms.
+    activated gate and product; in half precision the norms keep float32 copies. Dropout and DoRA also keep what goes
+    into each adapted layer or comes out of it, and peft's own layers, which they need, read float32.
     """
-    states, inner = 6 * shape.hidden + 2 * shape.query + 2 * shape.key, 4 * shape.inner
-    token = width * (states + inner)
+    token = width * (6 * shape.hidden + 2 * shape.query + 2 * shape.key + 4 * shape.inner)
+    into = 5 * shape.hidden + shape.query + shape.inner
+    out = 2 * shape.hidden + shape.query + 2 * shape.key + 2 * shape.inner
     if width < 4:
-        token += 4 * (7 * shape.hidden + shape.query + shape.inner)
+        token += 4 * 2 * shape.hidden
+        if config.lora_dropout or config.lora_dora or config.quantization == FOUR_BIT:
+            token += 4 * into
+    if config.lora_dropout:
+        token += (width + 1) * into
+    if config.lora_dora:
+        token += 2 * width * out
     return tokens * token * (shape.layers + 2)
 
 
@@ -233,40 +226,6 @@ def _counted(folder: Path) -> int:
         except (OSError, ValueError, KeyError, TypeError, MemoryError):
             return 0
     return count
-
-
-def _free_of_machine() -> float | None:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return float(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    try:
-        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _free_of_container() -> float | None:
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit, used, figures = (
-            (folder / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current", "stat")
-        )
-        cached = dict(line.split() for line in figures.splitlines())["inactive_file"]  # given back when asked for
-        return None if limit.strip() == "max" else max(0.0, float(limit) - float(used) + float(cached))
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _free_on_gpu(index: int) -> float | None:
-    command = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_ASK, check=True).stdout
-        return float(said.splitlines()[index]) * 2**20
-    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
-        return None
 
 
 def _size(count: float) -> str:
