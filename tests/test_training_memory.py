@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from tests.tiny_models import save_tiny_model, tiny_model
+from tests.training_world import label_pairs, tiny_config
 
-from training import machine, memory
+from training import job, machine, memory, run, view
 from training.config import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,6 +119,18 @@ def test_a_model_that_is_not_here_or_is_broken_has_no_estimate(tmp_path) -> None
     assert memory.shape_of(str(folder)).counted == 0
     (folder / "config.json").write_text("{}")
     assert memory.estimate(build("dpo", str(folder))) is None
+
+
+def test_the_estimate_is_shown_before_the_start_and_stands_in_the_log(store, project, tmp_path) -> None:
+    label_pairs(store, project, 3)
+    folder = save_tiny_model(tmp_path / "model")
+    config = tiny_config(store, project, "dpo", folder, steps=1)
+    said: list[str] = []
+    run.execute(store, job.create(store, project, config).id, progress=said.append)
+    told = next(place for place, line in enumerate(said) if line.startswith("Memory: about"))
+    assert told < next(place for place, line in enumerate(said) if line.startswith("Loading"))
+    shown = view.setup(store, project.id, "dpo", str(folder), "cpu").notes
+    assert shown[-1].startswith("Memory: about") and "free on this machine" in shown[-1]
 
 
 def test_the_demo_fits_every_machine() -> None:

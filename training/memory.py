@@ -127,6 +127,12 @@ def estimate(config: TrainingConfig, device: str = "auto", free: float | None = 
     )
 
 
+def told(config: TrainingConfig, device: str = "auto") -> str:
+    """Return the estimate in one line, or that there is none. Arguments as in `estimate`."""
+    known = estimate(config, device)
+    return known.sentence if known else UNKNOWN
+
+
 def shape_of(model: str) -> Shape | None:
     """Return the sizes of a model, or None when its config is not on this machine or says something else."""
     try:

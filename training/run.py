@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from errors import AppError, DivergedError, TrainingError
 from models import catalog
 from storage import Run, Store
-from training import checkpoint
+from training import checkpoint, memory
 from training.config import TrainingConfig
 from training.dataset import examples_for, summary_of
 from training.distributed import is_follower, join, leave
@@ -146,6 +146,7 @@ def _trained(
     config = TrainingConfig.from_dict(run.config)
     rows = list(store.labels.judged(run.project_id, run.id))
     say(f"Run {run.id}: {config.loss.title} on {config.model}. {summary_of(rows).sentence.partition(';')[0]}.")
+    say(memory.told(config, device))
     folder = store.runs.folder(run.id)
     figures = Figures(store, run.id, say)
 

@@ -109,9 +109,7 @@ def needs(config: TrainingConfig, summary: LabelSummary, device: str = "auto") -
     lines = []
     if isinstance(config.loss, KTOConfig) and summary.desirable and summary.undesirable:
         lines.append(weights_sentence(summary.desirable, summary.undesirable, config.loss))
-    estimate = memory.estimate(config, device)
-    lines.append(estimate.sentence if estimate else memory.UNKNOWN)
-    return lines
+    return [*lines, memory.told(config, device)]
 
 
 def told(config: TrainingConfig, summary: LabelSummary, architecture: dict[str, Any], device: str) -> list[str]:
