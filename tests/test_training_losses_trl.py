@@ -1,125 +1,36 @@
 """Our losses against TRL 1.16 on the same log-probs: values and gradients, wherever both compute the same thing.
 
-TRL's own `compute_loss` runs, in trainers it built itself; only the network is replaced where log-probs are chosen
-freely, by a table of them. Where TRL differs from the paper or from us, a test says how and pins the difference.
+TRL's own `compute_loss` runs, in trainers it built itself; only the network is replaced, by a table of log-probs, so
+that they can be chosen. Where TRL differs from the paper or from us, a test says how and pins the difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import datasets
 import pytest
 import torch
-import trl
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tiny_models import tiny_model, tiny_tokenizer
+from tests.trl_world import (
+    SAME_IN_DPO_TRAINER,
+    assert_same,
+    cpo_trainer,
+    dpo_trainer,
+    kto_trainer,
+    orpo_trainer,
+    quiet_and_tidy,
+)
 from torch import Tensor
 
-from models.logps import Batch, response_logps
 from training.losses import LOSSES, PairedLogps, UnpairedLogps
-from training.methods import (
-    APODownConfig,
-    APOZeroConfig,
-    DPOConfig,
-    HingeConfig,
-    IPOConfig,
-    KTOConfig,
-    ORPOConfig,
-    RobustConfig,
-    SimPOConfig,
-)
+from training.methods import DPOConfig, IPOConfig, KTOConfig, ORPOConfig, SimPOConfig
+
+__all__ = ["cpo_trainer", "dpo_trainer", "kto_trainer", "orpo_trainer", "quiet_and_tidy"]
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 # TRL's ORPO computes in float32.
 FLOAT32 = {"rtol": 2e-5, "atol": 1e-6}
-WORDS = ("yes", "no, thanks", "a longer answer than that", "so", "perhaps", "never again")
-
-
-def paired_rows(count: int = 3) -> Any:
-    """Return a TRL dataset of pairs with responses of different lengths."""
-    return datasets.Dataset.from_list([
-        {
-            "prompt": f"Question {number}? ",
-            "chosen": WORDS[number % len(WORDS)],
-            "rejected": WORDS[(number + 2) % len(WORDS)] + "!",
-        }
-        for number in range(count)
-    ])
-
-
-def unpaired_rows() -> Any:
-    """Return a TRL dataset of judged single responses."""
-    return datasets.Dataset.from_list([
-        {"prompt": f"Question {number}? ", "completion": word, "label": number % 3 != 0}
-        for number, word in enumerate(WORDS)
-    ])
-
-
-def arguments(kind: type, folder: str, **changes: Any) -> Any:
-    return kind(
-        output_dir=folder, bf16=False, use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True,
-        gradient_checkpointing=False, **changes,
-    )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet_and_tidy() -> Iterator[None]:
-    """accelerate keeps one state for the process; later tests shall make their own."""
-    from accelerate.state import AcceleratorState, GradientState
-
-    datasets.disable_progress_bars()
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
-
-@pytest.fixture(scope="module")
-def dpo_trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A DPOTrainer that takes reference log-probs from the batch."""
-    settings = arguments(
-        trl.DPOConfig, str(tmp_path_factory.mktemp("dpo")), precompute_ref_log_probs=True, per_device_train_batch_size=3
-    )
-    return trl.DPOTrainer(
-        tiny_model(), args=settings, train_dataset=paired_rows(), processing_class=tiny_tokenizer()
-    )
-
-
-@pytest.fixture(scope="module")
-def kto_trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A KTOTrainer that takes reference log-probs from the batch."""
-    settings = arguments(
-        trl.KTOConfig, str(tmp_path_factory.mktemp("kto")), precompute_ref_log_probs=True,
-        per_device_train_batch_size=len(WORDS), train_sampling_strategy="sequential",
-    )
-    return trl.KTOTrainer(
-        tiny_model(), args=settings, train_dataset=unpaired_rows(), processing_class=tiny_tokenizer()
-    )
-
-
-@pytest.fixture(scope="module")
-def cpo_trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A CPOTrainer, in which TRL keeps SimPO."""
-    from trl.experimental.cpo import CPOConfig, CPOTrainer
-
-    settings = arguments(
-        CPOConfig, str(tmp_path_factory.mktemp("cpo")), loss_type="simpo", cpo_alpha=0.0, per_device_train_batch_size=3
-    )
-    return CPOTrainer(tiny_model(), args=settings, train_dataset=paired_rows(), processing_class=tiny_tokenizer())
-
-
-@pytest.fixture(scope="module")
-def orpo_trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from trl.experimental.orpo import ORPOConfig as Config
-    from trl.experimental.orpo import ORPOTrainer
-
-    settings = arguments(Config, str(tmp_path_factory.mktemp("orpo")), per_device_train_batch_size=3)
-    return ORPOTrainer(tiny_model(), args=settings, train_dataset=paired_rows(), processing_class=tiny_tokenizer())
-
-
-# --- chosen log-probs -----------------------------------------------------------------------------------------------
 
 
 class Table(torch.nn.Module):
@@ -174,17 +85,6 @@ def pair_of(rows: list[tuple[float, float, float, float, int, int]], dtype: torc
     )
 
 
-def assert_same(ours: Tensor, theirs: Tensor, leaves: tuple[Tensor, ...], **close: float) -> None:
-    """Compare two scalars and their gradients. Both must be finite."""
-    mine = torch.autograd.grad(ours, leaves, retain_graph=True, allow_unused=True)
-    their = torch.autograd.grad(theirs, leaves, retain_graph=True, allow_unused=True)
-    assert torch.isfinite(ours) and torch.isfinite(theirs)
-    torch.testing.assert_close(ours, theirs.to(ours.dtype), **close)
-    for one, other in zip(mine, their, strict=True):
-        assert torch.isfinite(one).all() and torch.isfinite(other).all()
-        torch.testing.assert_close(one, other.to(one.dtype), **close)
-
-
 # Log-ratios: mostly where sigmoids bend, and extremes up to 1e4, exact ties among them.
 logratio = st.one_of(st.floats(-4, 4), st.floats(-4, 4), st.floats(-300, 300), st.sampled_from([-1e4, 1e4, 0.0]))
 reference = st.floats(-300, -0.01)
@@ -202,17 +102,6 @@ rows = st.lists(
 )
 beta = st.floats(0.01, 3)
 smoothing = st.floats(0, 0.49)
-
-# Our method, its config of β and ε, and TRL's name for the same formula.
-SAME_IN_DPO_TRAINER = [
-    ("dpo", lambda beta, _: DPOConfig(beta), "sigmoid"),
-    ("robust", RobustConfig, "robust"),
-    ("hinge", lambda beta, _: HingeConfig(beta), "hinge"),
-    ("ipo", lambda beta, _: IPOConfig(beta, "mean"), "ipo"),
-    ("apo_zero", lambda beta, _: APOZeroConfig(beta), "apo_zero"),
-    ("apo_down", lambda beta, _: APODownConfig(beta), "apo_down"),
-]
-
 
 @pytest.mark.parametrize(("name", "config", "loss_type"), SAME_IN_DPO_TRAINER)
 @settings(max_examples=100, deadline=None)
@@ -350,103 +239,3 @@ def test_trl_counts_an_exact_tie_as_wrong_and_ours_as_half(dpo_trainer) -> None:
     trl_dpo(dpo_trainer, pair, "sigmoid", beta=0.1)
     assert dpo_trainer._metrics["eval"]["rewards/accuracies"] == [0.0]
     assert LOSSES["dpo"](pair, DPOConfig(0.1)).correct().tolist() == [0.5]
-
-
-# --- log-probs of a network -----------------------------------------------------------------------------------------
-
-
-def scored(model: torch.nn.Module, inputs: dict[str, Tensor], prefix: str = "") -> tuple[Tensor, Tensor]:
-    """Return our logps and lengths of a batch that TRL's collator made."""
-    mask = inputs[f"{prefix}completion_mask"].bool()
-    return response_logps(model, Batch(inputs[f"{prefix}input_ids"], inputs[f"{prefix}attention_mask"], mask))
-
-
-def moved(model: torch.nn.Module) -> torch.nn.Module:
-    """Move a model's last layer a little, so that it differs from its reference, and let only that one learn."""
-    model.requires_grad_(False)
-    weight = model.get_parameter("model.layers.1.mlp.down_proj.weight").requires_grad_()
-    with torch.no_grad():
-        weight += 0.2 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
-    return model
-
-
-def assert_same_gradient(ours: Tensor, theirs: Tensor, model: torch.nn.Module) -> None:
-    weights = tuple(weight for weight in model.parameters() if weight.requires_grad)
-    assert_same(ours, theirs, weights, rtol=5e-5, atol=5e-6)
-
-
-@pytest.fixture(scope="module")
-def moved_model() -> torch.nn.Module:
-    from trl.trainer.utils import add_fused_lm_head
-
-    model = moved(tiny_model())
-    add_fused_lm_head(model, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
-    return model
-
-
-@pytest.mark.parametrize(("name", "config", "loss_type"), SAME_IN_DPO_TRAINER)
-def test_paired_losses_of_a_network_and_their_gradients_are_trls(
-    dpo_trainer, moved_model, name, config, loss_type
-) -> None:
-    dpo_trainer.loss_types, dpo_trainer.beta, dpo_trainer.label_smoothing = [loss_type], 0.3, 0.1
-    inputs = next(iter(dpo_trainer.get_train_dataloader()))
-    logps, lengths = scored(moved_model, inputs)
-    references = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
-    pair = PairedLogps(*logps.chunk(2), *lengths.chunk(2), *references)
-    assert (pair.logratios[0].abs() > 0.01).all()  # so far from the reference that a loss without it would show
-    ours = LOSSES[name](pair, config(0.3, 0.1)).losses.mean()
-    assert_same_gradient(ours, dpo_trainer.compute_loss(moved_model, inputs), moved_model)
-
-
-@pytest.mark.parametrize(("reference_point", "loss_type"), [("kl", "kto"), ("zero", "apo_zero_unpaired")])
-def test_kto_of_a_network_and_its_gradient_are_trls(kto_trainer, moved_model, reference_point, loss_type) -> None:
-    """Fed with TRL's own mismatched responses: it takes the neighbour's in the batch, of whatever prompt, where ours
-    come from another prompt, drawn once a run."""
-    kto_trainer.loss_type, kto_trainer.beta, kto_trainer.calculate_KL = loss_type, 0.3, loss_type == "kto"
-    kto_trainer.desirable_weight, kto_trainer.undesirable_weight = 1.0, 1.7
-    inputs = next(iter(kto_trainer.get_train_dataloader()))
-    logps, _ = scored(moved_model, inputs)
-    with torch.no_grad():
-        kl = (scored(moved_model, inputs, "KL_")[0] - inputs["ref_KL_logps"]).mean()
-    desirable = torch.as_tensor(inputs["label"], dtype=torch.bool)
-    batch = UnpairedLogps(logps, inputs["ref_logps"], desirable, kl, (1.0, 1.7))
-    ours = LOSSES["kto"](batch, KTOConfig(0.3, reference_point=reference_point)).losses.mean()
-    assert_same_gradient(ours, kto_trainer.compute_loss(moved_model, inputs), moved_model)
-
-
-def concatenated(trainer: Any) -> tuple[dict[str, Any], Batch, Tensor]:
-    """Return a batch of a CPO or ORPO trainer, its rows as ours, and the chosen rows' ids with -100 on padding."""
-    inputs = next(iter(trainer.get_train_dataloader()))
-    rows = trainer.concatenated_inputs(inputs, padding_value=0)
-    ids, attention = rows["concatenated_input_ids"], rows["concatenated_attention_mask"]
-    batch = Batch(ids, attention, rows["concatenated_labels"] != -100)
-    return inputs, batch, ids.masked_fill(attention == 0, -100)[: len(ids) // 2]
-
-
-def reference_free(model: torch.nn.Module, batch: Batch) -> PairedLogps:
-    logps, lengths = response_logps(model, batch)
-    return PairedLogps(*logps.chunk(2), *lengths.chunk(2))
-
-
-def test_simpo_of_a_network_and_its_gradient_are_trls(cpo_trainer, moved_model) -> None:
-    """Without TRL's added imitation term (`cpo_alpha`, 1 by default), which the paper does not have."""
-    cpo_trainer.loss_type, cpo_trainer.beta, cpo_trainer.simpo_gamma = "simpo", 2.0, 0.7
-    cpo_trainer.label_smoothing = 0.0
-    inputs, batch, _ = concatenated(cpo_trainer)
-    ours = LOSSES["simpo"](reference_free(moved_model, batch), SimPOConfig(2.0, 0.7)).losses.mean()
-    assert_same_gradient(ours, cpo_trainer.compute_loss(moved_model, inputs), moved_model)
-
-
-def test_orpo_of_a_network_differs_from_trls_only_in_what_is_imitated(orpo_trainer, moved_model) -> None:
-    """Known difference: TRL imitates prompt and response, averaged over all tokens of the batch; the paper and ours
-    the response alone, per token, averaged over pairs. Put one in the place of the other, and all is equal."""
-    orpo_trainer.beta = 0.4
-    inputs, batch, chosen_ids = concatenated(orpo_trainer)
-    pair = reference_free(moved_model, batch)
-    ours = LOSSES["orpo"](pair, ORPOConfig(0.4)).losses.mean()
-    count = len(chosen_ids)
-    logits = moved_model(batch.ids[:count], attention_mask=batch.attention_mask[:count]).logits
-    whole = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), chosen_ids[:, 1:].flatten())
-    response = -pair.mean_logps[0].mean()
-    assert abs((whole - response).item()) > 0.002
-    assert_same_gradient(ours - response + whole, orpo_trainer.compute_loss(moved_model, inputs), moved_model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,16 @@ import torch
 import transformers
 import trl
 from tests.tiny_models import CHATML, save_tiny_model, tiny_tokenizer
+from tests.trl_world import quiet_and_tidy
 
 from models.loading import load_base
 from models.prompting import render
-from training import adapter
 from training.batching import BatchOrder
 from training.config import build
 from training.dataset import PairedExample, UnpairedExample
 from training.trainer import train
+
+__all__ = ["quiet_and_tidy"]
 
 STEPS, SEED, RATE, BETA = 4, 7, 5e-3, 0.3
 # TRL scores what the template writes after the end of the turn, too; here nothing.
@@ -46,21 +47,10 @@ SINGLES = [
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+def model(tmp_path_factory: pytest.TempPathFactory, quiet_and_tidy: None) -> str:
     folder = save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
     tiny_tokenizer(TEMPLATE).save_pretrained(folder)
     return str(folder)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet_and_tidy() -> Iterator[None]:
-    """accelerate keeps one state for the process; later tests shall make their own."""
-    from accelerate.state import AcceleratorState, GradientState
-
-    datasets.disable_progress_bars()
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def ours(model: str, method: str, **changes: Any) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
@@ -75,11 +65,11 @@ def ours(model: str, method: str, **changes: Any) -> tuple[list[dict[str, float]
     result = train(
         PAIRS if paired else SINGLES, load_base(model, "cpu"), config, lambda step, metrics: found.append(dict(metrics))
     )
-    return found, {name: weight.detach().clone() for name, weight in zip(names(result.model), adapter.trainable(result.model))}
+    return found, adapter_weights(result.model)
 
 
-def names(model: peft.PeftModel) -> list[str]:
-    return [name for name, weight in model.named_parameters() if weight.requires_grad]
+def adapter_weights(model: peft.PeftModel) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def theirs(
@@ -106,10 +96,8 @@ def theirs(
     )
     trainer.train()
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    return [{**entry, "loss": loss} for entry, loss in zip(logged, losses, strict=True)], {
-        name: weight.detach().clone() for name, weight in zip(names(trained), adapter.trainable(trained))
-    }
+    trained = adapter_weights(trainer.accelerator.unwrap_model(trainer.model))
+    return [{**entry, "loss": loss} for entry, loss in zip(logged, losses, strict=True)], trained
 
 
 def assert_same_run(mine: tuple[list, dict], their: tuple[list, dict]) -> None:
