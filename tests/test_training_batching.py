@@ -63,3 +63,11 @@ def test_a_prompt_is_never_on_both_sides_of_the_split(prompt_ids, share, seed) -
     assert sorted(train + held) == list(range(len(prompt_ids)))
     assert not {prompt_ids[index] for index in train} & {prompt_ids[index] for index in held}
     assert share > 0 or not held
+    assert len(held) <= max(round(share * len(prompt_ids)), len(prompt_ids) // 2)
+
+
+def test_a_prompt_that_owns_most_of_the_labels_is_not_held_out_for_a_tenth() -> None:
+    prompt_ids = [1] * 30 + [2] * 4 + [3] * 3 + [4] * 3
+    for seed in range(20):
+        train, held = split_by_prompt(prompt_ids, 0.1, seed)
+        assert 3 <= len(held) <= 4 and 30 < len(train)

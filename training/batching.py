@@ -6,6 +6,7 @@ The order is a pure function of the seed and the step, so a run can be taken up 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 
@@ -83,13 +84,22 @@ def packs(costs: Sequence[int], tokens: int) -> list[list[int]]:
 
 
 def split_by_prompt(prompt_ids: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Return the indices to train on and those held out: whole prompts, about `share` of the examples."""
-    prompts = sorted(set(prompt_ids))
+    """Return the indices to train on and those held out: whole prompts, about `share` of the examples.
+
+    A prompt with more examples than are still wanted is passed over, so that one that owns half of them is never held
+    out for a tenth; when none fits, the one with the fewest is held out, unless that leaves less than half.
+    """
+    sizes = Counter(prompt_ids)
+    prompts = sorted(sizes)
     random.Random(f"held out {seed}").shuffle(prompts)
+    left = wanted = round(share * len(prompt_ids))
     held: set[int] = set()
-    wanted = round(share * len(prompt_ids))
-    while wanted > 0 and prompts:
-        held.add(prompts.pop())
-        wanted = round(share * len(prompt_ids)) - sum(own in held for own in prompt_ids)
+    for prompt in prompts:
+        if sizes[prompt] <= left:
+            held.add(prompt)
+            left -= sizes[prompt]
+    smallest = min(prompts, key=sizes.__getitem__, default=None)
+    if wanted and not held and sizes[smallest] * 2 <= len(prompt_ids):
+        held.add(smallest)
     train = [index for index, own in enumerate(prompt_ids) if own not in held]
     return train, [index for index, own in enumerate(prompt_ids) if own in held]
