@@ -8,7 +8,7 @@ call takes a block mask. Models that bend attention in another way raise NotPack
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,9 +47,24 @@ def packed_attention(model: torch.nn.Module, packed: Packed) -> Iterator[None]:
     for something that is not built here.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    configs = {id(module.config): module.config for module in base.modules() if hasattr(module, "config")}
-    before = {key: config._attn_implementation_internal for key, config in configs.items()}
     line = _Line(packed)
+    with _plugged(base, line):
+        yield
+    layers = base.config.get_text_config(decoder=True).num_hidden_layers
+    if line.calls != layers:
+        raise NotPackable(f"{layers - line.calls} of its {layers} layers are not attention as others have it")
+
+
+def resumed(model: torch.nn.Module) -> AbstractContextManager[None]:
+    """Return a context that brings the line being computed back later, in any thread; it does nothing without one."""
+    line = _LINE.get()
+    return nullcontext() if line is None else _plugged(model, line)
+
+
+@contextmanager
+def _plugged(model: torch.nn.Module, line: _Line) -> Iterator[None]:
+    configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
+    before = {key: config._attn_implementation_internal for key, config in configs.items()}
     token = _LINE.set(line)
     try:
         for config in configs.values():
@@ -59,9 +74,6 @@ def packed_attention(model: torch.nn.Module, packed: Packed) -> Iterator[None]:
         _LINE.reset(token)
         for key, config in configs.items():
             config._attn_implementation_internal = before[key]
-    layers = base.config.get_text_config(decoder=True).num_hidden_layers
-    if line.calls != layers:
-        raise NotPackable(f"{layers - line.calls} of its {layers} layers are not attention as others have it")
 
 
 def _attend(

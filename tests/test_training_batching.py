@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.batching import BatchOrder, micro_batches, split_by_prompt
+from training.batching import BatchOrder, micro_batches, packs, split_by_prompt
 
 classes = st.lists(st.booleans(), min_size=1, max_size=40)
 
@@ -71,3 +71,17 @@ def test_a_prompt_that_owns_most_of_the_labels_is_not_held_out_for_a_tenth() -> 
     for seed in range(20):
         train, held = split_by_prompt(prompt_ids, 0.1, seed)
         assert 3 <= len(held) <= 4 and 30 < len(train)
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=40), st.integers(1, 600))
+def test_packed_lines_hold_everything_once_within_the_budget(costs: list[int], tokens: int) -> None:
+    lines = packs(costs, tokens)
+    assert sorted(place for line in lines for place in line) == list(range(len(costs)))
+    for line in lines:
+        assert sum(costs[place] for place in line) <= tokens or len(line) == 1
+
+
+def test_packed_lines_are_few_and_about_equally_long() -> None:
+    """900 tokens into lines of 500: two lines of 450, not one of 500 and one of 400."""
+    lines = packs([200, 200, 150, 150, 100, 100], 500)
+    assert sorted(sum([200, 200, 150, 150, 100, 100][place] for place in line) for line in lines) == [450, 450]

@@ -234,3 +234,22 @@ def test_a_model_that_reads_less_than_asked_sets_the_limit(tmp_path) -> None:
     long = [PairedExample(9, 9, ask(9), "x" * 80, "no"), *PAIRS[:2]]
     result, _, _ = run(config(str(folder), max_length_tokens=500, steps=1), long)
     assert [exclusion.label_id for exclusion in result.left_out] == [9]
+
+
+def test_kto_in_one_pass_and_in_many_gives_the_same(model) -> None:
+    """z0 belongs to the whole batch, however it is cut; in one pass the mismatched responses share the prompts."""
+    _, at_once, _ = run(config(model, "kto", batch_size=9, tokens_per_forward=100_000))
+    _, cut, _ = run(config(model, "kto", batch_size=9, tokens_per_forward=64))
+    assert [step["loss"] for step in at_once] == pytest.approx([step["loss"] for step in cut], abs=2e-5)
+    assert [step["kl"] for step in at_once] == pytest.approx([step["kl"] for step in cut], abs=2e-3)
+    assert at_once[-1]["kl"] > 0
+
+
+def test_every_step_reports_what_a_dashboard_expects(model) -> None:
+    _, steps, _ = run(config(model))
+    wanted = {
+        "loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen",
+        "logps/rejected", "kl", "grad_norm", "learning_rate", "tokens_per_second", "peak_memory_bytes",
+    }
+    assert all(wanted <= set(step) for step in steps)
+    assert 50e6 < steps[-1]["peak_memory_bytes"] < 50e9

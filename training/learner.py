@@ -42,6 +42,10 @@ def learning_rate_at(step: int, config: TrainingConfig) -> float:
     return config.learning_rate * (config.steps - step) / max(1, config.steps - warmup)
 
 
+class _Again(Exception):
+    """The memory ran out, and the same batch may be tried in smaller parts."""
+
+
 class Learner:
     """The model, its rows and its optimiser while they train. summary: filled as figures become known."""
 
@@ -155,31 +159,42 @@ class Learner:
         learning: also gather this share's part of the batch's gradient.
         """
         mine = self.processes.share(examples)
-        shared = None
-        if self.processes.count > 1 or len(self._parts(mine, self.objective.referenced)) > 1:
-            sums = self.processes.each(lambda: self.objective.shared(mine, self.scorer))
-            shared = sum(total for total, _ in sums) / max(1, sum(count for _, count in sums))
         tally = Tally(self.config)
+        shared = self._shared(mine)
 
         def work() -> dict[str, torch.Tensor]:
             parts = self._parts(mine, self.objective.referenced if shared is None else self.objective.scored)
-            try:
-                for part in parts:
-                    if not learning and self.should_stop():
-                        raise Stopped
+            for part in parts:
+                if not learning and self.should_stop():
+                    raise Stopped
+                try:
                     losses = tally.add(self.objective.logps([mine[place] for place in part], self.scorer, shared))
                     if learning:
                         (losses / len(examples)).backward()
-                return tally.values()
-            except Exception as error:
-                self.scorer.recover(error, max(map(len, parts)))
-            # Out of memory: what was gathered so far may be half of something, so it is all done again.
-            tally.clear()
-            self.optimiser.zero_grad(set_to_none=True)
-            return work()
+                except Exception as error:
+                    self.scorer.recover(error, max(map(len, parts)))
+                    raise _Again from error
+            return tally.values()
 
-        tally.join(self.processes.each(work))
+        def insist() -> dict[str, torch.Tensor]:
+            nonlocal shared
+            while True:
+                try:
+                    return work()
+                except _Again:  # what was gathered so far may be half of something, so it is all done again
+                    tally.clear()
+                    self.optimiser.zero_grad(set_to_none=True)
+                    shared = self._shared(mine) if shared is None else shared
+
+        tally.join(self.processes.each(insist))
         return tally.metrics()
+
+    def _shared(self, mine: list[Any]) -> float | None:
+        """Return what `Objective.logps` wants to know of the whole batch; None when one pass computes it all."""
+        if self.processes.count == 1 and len(self._parts(mine, self.objective.referenced)) <= 1:
+            return None
+        sums = self.processes.each(lambda: self.objective.shared(mine, self.scorer))
+        return sum(total for total, _ in sums) / max(1, sum(count for _, count in sums))
 
     def _parts(self, examples: list[Any], rows: Callable[[Any], list[Rendered]]) -> list[list[int]]:
         return self.scorer.parts([rows(example) for example in examples])

@@ -18,6 +18,7 @@ from models.logps import collate, packed_logps, response_logps
 from models.packed_attention import NotPackable
 from models.packing import by_prompt, pack, packed_tokens
 from models.prompting import Rendered
+from models.recompute import recompute_layers
 from training.batching import micro_batches, packs
 from training.distributed import Stopped
 
@@ -45,7 +46,8 @@ class Scorer:
     ) -> None:
         self.model, self.say = model, say
         self.tokens_per_forward = tokens_per_forward or TOKENS_PER_FORWARD.get(device.type, OTHER_TOKENS_PER_FORWARD)
-        self.packs = True
+        self.packs, self.recomputes = True, False
+        self._proved = False
         self._pad_id = pad_id
         self.device = device
         fuse(model)
@@ -59,7 +61,8 @@ class Scorer:
     def policy(self, rows: Sequence[Rendered]) -> tuple[Tensor, Tensor]:
         """Return logps and lengths, both float32 [rows], in one forward pass that gradients can go through."""
         if self.packs:
-            logps, lengths = packed_logps(self.model, pack(rows).to(self.device))
+            # The head was checked when packing was proved.
+            logps, lengths = packed_logps(self.model, pack(rows).to(self.device), check=not self._proved)
         else:
             logps, lengths = response_logps(self.model, collate(rows, self._pad_id).to(self.device))
         return logps, lengths.to(logps.dtype)
@@ -91,8 +94,14 @@ class Scorer:
         """
         groups = sorted(by_prompt(rows), key=lambda places: max(len(rows[place].ids) for place in places))
         taken = [rows[place] for group in dict.fromkeys((0, len(groups) - 1)) for place in groups[group][:2]]
-        with torch.no_grad():
-            reason = self._difference(taken)
+        try:
+            with torch.no_grad():
+                reason = self._difference(taken)
+        except Exception as error:
+            self.recomputes = True  # nothing is kept here that could be computed again
+            self.recover(error, 1)
+            raise
+        self._proved = True
         if reason:
             self.packs = False
             self.say(f"Rows are padded, not packed, because {reason}. That is slower and changes nothing else.")
@@ -103,6 +112,10 @@ class Scorer:
             packed, lengths = self.policy(rows)
         except NotPackable as error:
             return f"of this model's architecture {error}"
+        except Exception as error:  # an architecture may break in any way over a line without a mask
+            if is_out_of_memory(error):
+                raise
+            return f"this model cannot compute packed rows ({type(error).__name__})"
         self.packs = False
         padded, _ = self.policy(rows)
         self.packs = True
@@ -113,20 +126,26 @@ class Scorer:
         return f"this model scores packed rows differently (by {apart:.2g} nats a token)"
 
     def recover(self, error: Exception, largest: int) -> None:
-        """Halve the budget when the memory ran out, for the caller to try again; raise whatever else happened.
+        """Make do with less memory when it ran out, for the caller to try again; raise whatever else happened.
 
-        largest: examples in the largest part that was tried. Raises TrainingError when that was a single one.
+        The budget halves down to a single example a forward pass, which is then computed layer by layer again in
+        its backward pass. largest: examples in the largest part that was tried. Raises TrainingError when that does
+        not fit either.
         """
         if not is_out_of_memory(error):
             raise error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if largest <= 1 and not self.recomputes and recompute_layers(self.model):
+            self.recomputes = True
+            self.say("The memory ran out over a single example; its layers are computed again in the backward pass.")
+            return
         if largest <= 1:
             raise TrainingError(
                 "The memory ran out over a single example. Lower max_length_tokens, close what else uses the memory,"
                 " or choose a smaller model."
             ) from error
         self.tokens_per_forward = max(1, self.tokens_per_forward // 2)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
         self.say(f"The memory ran out; going on with {self.tokens_per_forward} tokens a forward pass.")
 
 
