@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -112,10 +114,14 @@ def test_kto_value_and_gradient_are_those_worked_by_hand() -> None:
 
 
 def test_kto_zero_form_is_the_sum_of_lecture_notes() -> None:
+    """1 − σ(0.5·1) = σ(−0.5) = 0.3775407 for the good one, σ(0.5·(−1)) = 0.3775407 for the bad one, whatever the KL;
+    gradient ∓0.5·s(0.5) = ∓0.1175019."""
     batch = kto_batch(kl=0.5, weights=(1.0, 1.0))
     result = LOSSES["kto"](batch, KTOConfig(0.5, reference_point="zero"))
-    expected = torch.stack([1 - torch.sigmoid(vector(0.5)[0]), torch.sigmoid(vector(-0.5)[0])])
-    assert torch.allclose(result.losses, expected)
+    result.losses.sum().backward()
+    assert result.losses.tolist() == pytest.approx([0.3775407, 0.3775407], abs=1e-6)
+    assert batch.logps.grad.tolist() == pytest.approx([-0.1175019, 0.1175019], abs=1e-6)
+    assert result.anchor.item() == 0.0
 
 
 def test_kto_never_takes_a_negative_reference_point() -> None:
@@ -133,12 +139,17 @@ def test_kto_lets_no_gradient_through_the_reference_point() -> None:
 
 def test_dpo_worked_value_of_the_reference_text() -> None:
     """Δ_w = (0.3, 0.2, 0.2), Δ_l = (−0.3, −0.2, −0.3), so βδ = (0.06, 0.04, 0.05), and with
-    log(1 + e⁻ˣ) = log 2 − x/2 + x²/8 − …: 0.6635972, 0.6733472, 0.6684597; their mean is 0.6684680."""
+    log(1 + e⁻ˣ) = log 2 − x/2 + x²/8 − …: 0.6635972, 0.6733472, 0.6684597; their mean is 0.6684680.
+    With σ(−x) = ½ − x/4 + x³/48 − …: 0.4850045, 0.4900013, 0.4875026, of which −β/3 is the gradient of the mean in
+    the chosen log-probs: −0.0161668, −0.0163334, −0.0162501, and its negative in the rejected ones."""
+    chosen, rejected = vector(-2.5, -3.0, -2.8).requires_grad_(), vector(-3.5, -4.0, -3.8).requires_grad_()
     batch = PairedLogps(
-        vector(-2.5, -3.0, -2.8), vector(-3.5, -4.0, -3.8), vector(9, 9, 9), vector(9, 9, 9),
-        vector(-2.8, -3.2, -3.0), vector(-3.2, -3.8, -3.5),
+        chosen, rejected, vector(9, 9, 9), vector(9, 9, 9), vector(-2.8, -3.2, -3.0), vector(-3.2, -3.8, -3.5)
     )
     result = LOSSES["dpo"](batch, DPOConfig(0.1))
+    result.losses.mean().backward()
+    assert chosen.grad.tolist() == pytest.approx([-0.0161668, -0.0163334, -0.0162501], abs=1e-7)
+    assert rejected.grad.tolist() == pytest.approx([0.0161668, 0.0163334, 0.0162501], abs=1e-7)
     assert result.losses.mean().item() == pytest.approx(0.6684680, abs=1e-6)
     assert result.chosen_rewards.tolist() == pytest.approx([0.03, 0.02, 0.02])
     assert result.rejected_rewards.tolist() == pytest.approx([-0.03, -0.02, -0.03])
@@ -163,26 +174,61 @@ def test_an_untrained_adapter_gives_kto_half_of_each_weight() -> None:
     assert result.correct().tolist() == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("name", LOSSES)
+# Every loss at its defaults, and in every form that computes something else.
+VARIANTS = {name: (name, method()) for name, method in METHODS.items()} | {
+    "dpo, smoothed": ("dpo", DPOConfig(0.3, 0.2)),
+    "ipo, mean": ("ipo", IPOConfig(0.1, "mean")),
+    "ipo, reward": ("ipo", IPOConfig(0.1, "reward")),
+    "simpo, imitating": ("simpo", SimPOConfig(2.0, 0.5, 0.3)),
+    "kto, zero": ("kto", KTOConfig(0.1, reference_point="zero")),
+}
+
+
+def batch_of(name: str, kl: Tensor, columns: Iterable[Tensor]) -> Any:
+    """Return log-probs as a loss takes them; an unpaired one gets chosen and rejected in turn, good and bad.
+
+    columns: policy logps of chosen and rejected, their lengths, one reference for both.
+    """
+    chosen, rejected, *lengths, reference = columns
+    if METHODS[name].paired:
+        return PairedLogps(chosen, rejected, *lengths, reference, reference)
+    both, references = torch.stack([chosen, rejected], 1).flatten(), reference.repeat_interleave(2)
+    return UnpairedLogps(both, references, torch.tensor([True, False] * len(chosen)), kl, (1.0, 4.0))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
-def test_losses_and_gradients_stay_finite_in_float32(name, scale) -> None:
+def test_losses_and_gradients_stay_finite_in_float32(variant, scale) -> None:
     """All combinations of ±scale for both log-ratios, with one-token responses among them."""
+    name, config = VARIANTS[variant]
     signs = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     chosen, rejected = (signs * scale - scale).unbind(1)
     chosen, rejected = chosen.clone().requires_grad_(), rejected.clone().requires_grad_()
     lengths, reference = torch.tensor([1.0, 1.0, 7.0, 300.0]), torch.full((4,), -scale)
-    if METHODS[name].paired:
-        batch = PairedLogps(chosen, rejected, lengths, lengths.flip(0), reference, reference)
-    else:
-        both = torch.cat([chosen, rejected])
-        batch = UnpairedLogps(
-            both, torch.cat([reference, reference]), torch.tensor([True, False] * 4), torch.tensor(scale), (1.0, 4.0)
-        )
-    result = LOSSES[name](batch, METHODS[name]())
+    columns = chosen, rejected, lengths, lengths.flip(0), reference
+    result = LOSSES[name](batch_of(name, torch.tensor(scale), columns), config)
     result.losses.mean().backward()
     assert torch.isfinite(result.losses).all()
+    assert torch.isfinite(result.chosen_rewards).all() and torch.isfinite(result.rejected_rewards).all()
     for leaf in (chosen, rejected):
         assert torch.isfinite(leaf.grad).all()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_example_costs_the_same_in_any_order_and_in_any_part(variant) -> None:
+    """Batch order and micro-batch size change nothing: the loss of a pair, or response, is its own."""
+    name, config = VARIANTS[variant]
+    generator = torch.Generator().manual_seed(2)
+    chosen, rejected, reference = (-9 * torch.rand(3, 6, generator=generator, dtype=torch.float64) - 0.5).unbind()
+    columns = chosen, rejected, vector(1, 2, 30, 4, 5, 6), vector(7, 1, 2, 9, 1, 3), reference
+
+    def losses(places: list[int]) -> Tensor:
+        batch = batch_of(name, vector(0.4)[0], (column[places] for column in columns))
+        return LOSSES[name](batch, config).losses.reshape(len(places), -1)
+
+    whole = losses(list(range(6)))
+    for places in [4, 0, 1, 5, 3, 2], [2], [5, 1], [0, 3, 4, 2]:
+        assert torch.equal(losses(places), whole[places])
 
 
 finite = st.floats(-50, -0.01)
@@ -199,6 +245,17 @@ def test_swapping_chosen_and_rejected_negates_margins(rows, name) -> None:
     margins = [result.chosen_rewards - result.rejected_rewards for result in (first, second)]
     assert torch.equal(margins[0], -margins[1])
     assert torch.equal(first.correct(), 1 - second.correct())
+
+
+@pytest.mark.parametrize("reference_point", ["kl", "zero"])
+def test_marking_the_other_response_good_negates_the_margin_of_kto(reference_point) -> None:
+    batch = kto_batch()
+    straight, swapped = (
+        LOSSES["kto"](replace(batch, desirable=desirable), KTOConfig(0.5, reference_point=reference_point))
+        for desirable in (batch.desirable, ~batch.desirable)
+    )
+    margins = [result.chosen_rewards - result.rejected_rewards for result in (straight, swapped)]
+    assert margins[0].item() == -margins[1].item() == 1.0
 
 
 @settings(max_examples=50, deadline=None)
