@@ -48,7 +48,7 @@ def labelled_run(store: Store, project: Project, method: str, model: Path, **ove
     label_singles(store, project, 2, 2)
     settings = {
         "steps": STEPS, "batch_size": 3, "lora_dropout": 0.3, "lora_rank": 8, "checkpoint_seconds": 0,
-        "held_out_share": 0.2, "evaluate_every": 5, **overrides,
+        "held_out_share": 0.2, "evaluate_every": 5, "learning_rate": 1e-3, "beta": 0.02, **overrides,
     }
     return job.create(store, project, tiny_config(store, project, method, model, **settings))
 
@@ -132,6 +132,45 @@ def test_killed_before_its_first_checkpoint_a_run_says_that_nothing_was_kept(sto
     assert "can be resumed" not in store.runs.get(queued.id).message
     with pytest.raises(TrainingError, match="kept no checkpoint"):
         job.reopen(store, queued.id)
+
+
+def test_killed_while_it_scores_the_reference_the_next_run_is_as_if_it_had_not_been(store, project, model) -> None:
+    """What was scored is kept by hundreds of prompts; the rest is cut as it would have been."""
+    few = {"steps": 100, "checkpoint_seconds": 600, "evaluate_every": 0, "learning_rate": 1e-4}
+    straight = Store(store.folder / "straight")
+    for each in (straight, store):
+        label_pairs(each, each.projects.ensure("P"), 300)
+    whole = labelled_run(straight, straight.projects.ensure("P"), "dpo", model, **few)
+    assert train(straight, whole).wait(timeout=300) == 0
+    killed = labelled_run(store, store.projects.ensure("P"), "dpo", model, **few)
+    kill_when(train(store, killed), lambda: scored(store) > 0)
+    assert 0 < scored(store) < scored(straight) and store.runs.get(killed.id).step == 0
+    job.reconcile(store)
+    again = labelled_run(store, store.projects.ensure("P"), "dpo", model, **few)
+    assert train(store, again).wait(timeout=300) == 0
+    assert adapter_bytes(store, again) == adapter_bytes(straight, whole)
+
+
+def scored(store: Store) -> int:
+    return store.db.execute("SELECT count(*) FROM reference_logps").fetchone()[0]
+
+
+def test_the_command_line_resumes_a_run_and_says_what_it_cannot(store, project, model, uninterrupted) -> None:
+    stopped = stopped_run(store, project, model)
+
+    def command(*words: str) -> subprocess.CompletedProcess:
+        words = (sys.executable, "app.py", "train", "--data", str(store.folder), "--device", "cpu", *words)
+        return subprocess.run(words, cwd=Path(run.__file__).parents[1], capture_output=True, text=True, timeout=300)
+
+    refused = command("--resume", str(stopped.id), "--set", "steps=9")
+    assert refused.returncode == 2 and "keeps its method, model and settings" in refused.stderr
+    assert "--project" in command().stderr
+    done = command("--resume", str(stopped.id), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["state"] == "finished"
+    assert adapter_bytes(store, stopped) == uninterrupted["dpo"]
+    again = command("--resume", str(stopped.id))
+    assert again.returncode == 2 and "has finished" in again.stderr and len(again.stderr.strip().splitlines()) == 1
 
 
 def test_a_cancelled_run_is_resumed_where_it_stopped(store, project, model, uninterrupted) -> None:

@@ -7,6 +7,7 @@ comes later finds it there. Every function may be called by several processes at
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from training.run import LOCK_NAME, LOG_NAME, execute, resumable_note
 # A queued run whose process has not appeared by then never will: the interpreter takes about a second.
 START_SECONDS = 60.0
 TAIL_BYTES = 64 * 1024
+LOGGED = re.compile(r"\d\d:\d\d:\d\d ")
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -246,11 +248,18 @@ def _place(run: Run) -> str:
 
 
 def _epitaph(store: Store, run: Run) -> str:
-    last = log_tail(store, run.id, 1).strip()
+    last = _last_words(store, run)
     where = f" at {_place(run)}" if run.state == "running" else " before it began"
     said = f" Its last words: {last}" if last else ""
     why = "it was killed, or the machine ran out of memory"
     return f"The training process ended without a word{where}; {why}.{resumable_note(store.runs.folder(run.id))}{said}"
+
+
+def _last_words(store: Store, run: Run) -> str:
+    """Return the last line of a run's log; of several processes the last of their own, not their launcher's."""
+    lines = log_tail(store, run.id).strip().split("\n")
+    own = [line for line in lines if _devices(run) == 1 or LOGGED.match(line)]
+    return own[-1].strip() if own else ""
 
 
 def _kept(store: Store, run: Run) -> str:

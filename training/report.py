@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -21,6 +21,7 @@ from storage import Store
 from training.config import TrainingConfig
 
 if TYPE_CHECKING:
+    from training.reference import ReferenceCache
     from training.trainer import TrainingResult
 
 HEARTBEAT_SECONDS = 1.0
@@ -42,19 +43,40 @@ class Figures:
     def add(self, step: int, metrics: dict[str, float]) -> bool:
         """Store the metrics of a step; return True when somebody asked the run to cancel."""
         self._waiting.append((step, metrics))
-        return time.monotonic() >= self._not_before and self.flush()
-
-    def flush(self) -> bool:
-        """Store all that waits, as far as the database lets it; return True when asked to cancel."""
-        asked = False
+        if time.monotonic() < self._not_before:
+            return False
         try:
-            while self._waiting:
-                asked |= self.store.runs.add_metrics(self.run_id, *self._waiting[0])
-                del self._waiting[0]
+            return self.flush()
         except StorageError as error:
             self._not_before = time.monotonic() + RETRY_SECONDS
             self.say(f"The figures from step {self._waiting[0][0]} on wait for the database, training goes on. {error}")
+            return False
+
+    def flush(self) -> bool:
+        """Store all that waits; return True when asked to cancel. Raises StorageError where the database refuses."""
+        asked = False
+        while self._waiting:
+            asked |= self.store.runs.add_metrics(self.run_id, *self._waiting[0])
+            del self._waiting[0]
         return asked
+
+
+class References:
+    """The store's reference log-probs, without which a run computes them: a busy database must not end it."""
+
+    def __init__(self, kept: ReferenceCache, say: Callable[[str], None]) -> None:
+        self.kept, self.say = kept, say
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+        """Return those that are known."""
+        return self.kept.get(keys)
+
+    def put(self, values: dict[bytes, float]) -> None:
+        """Keep some, if the database lets it."""
+        try:
+            self.kept.put(values)
+        except StorageError as error:
+            self.say(f"The reference was not kept for the next run. {error}")
 
 
 def insist(write: Callable[[], T], say: Callable[[str], None]) -> T:
@@ -108,7 +130,7 @@ def explained(error: Exception, data_folder: Path) -> str:
             " close what else uses the memory, or choose a smaller model."
         )
     if any(words in text.lower() for words in ("closed by peer", "connection reset", "remote process", "nccl")):
-        return f"Another process of this run is gone; it was killed, or ran out of memory ({text[:200]})."
+        return "Another process of this run is gone: it was killed, or ran out of memory. The log has the details."
     return f"Training stopped with {type(error).__name__}: {text[:300]} The log has the details."
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from training.distributed import is_follower, join, leave
 from training.lock import ProcessLock
 from training.report import (
     Figures,
+    References,
     cancelled_by_signals,
     explained,
     finished_sentence,
@@ -63,7 +64,6 @@ class Task:
     config: TrainingConfig
     examples: list[Any]
     device: str
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 def execute(
@@ -84,12 +84,13 @@ def execute(
     if not lock.take():
         raise TrainingError(f"Run {run_id} is being trained by another process.")
     say = logger(folder / LOG_NAME, progress)
-    stop = threading.Event()
+    stop, figures = threading.Event(), Figures(store, run_id, say)
     try:
         store.runs.start(run_id, os.getpid(), int(run.config.get("steps", 0)))
         with cancelled_by_signals(stop), heartbeat(store, run_id, stop):
-            ending = _attempt(store, run, device, say, stop)
+            ending = _attempt(store, run, device, figures, say, stop)
             say(ending.message)
+            insist(figures.flush, say)
             insist(lambda: store.runs.end(run_id, ending.state, ending.message, ending.summary, ending.adapter), say)
         if ending.state == "finished":
             checkpoint.remove(folder)
@@ -119,12 +120,12 @@ def resumable_note(folder: Path) -> str:
 
 
 def _attempt(
-    store: Store, run: Run, device: str, say: Callable[[str], None], stop: threading.Event
+    store: Store, run: Run, device: str, figures: Figures, say: Callable[[str], None], stop: threading.Event
 ) -> Ending:
     """Train and save; return how it ended, whatever happens."""
     folder = store.runs.folder(run.id)
     try:
-        return _trained(store, run, device, say, stop)
+        return _trained(store, run, device, figures, say, stop)
     except DivergedError as error:
         step = checkpoint.step_of(folder / checkpoint.NAME)
         kept = "" if step is None else f" The checkpoint of step {step} is kept."
@@ -141,14 +142,13 @@ def _attempt(
 
 
 def _trained(
-    store: Store, run: Run, device: str, say: Callable[[str], None], stop: threading.Event
+    store: Store, run: Run, device: str, figures: Figures, say: Callable[[str], None], stop: threading.Event
 ) -> Ending:
     config = TrainingConfig.from_dict(run.config)
     rows = list(store.labels.judged(run.project_id, run.id))
     say(f"Run {run.id}: {config.loss.title} on {config.model}. {summary_of(rows).sentence.partition(';')[0]}.")
     say(memory.told(config, device))
     folder = store.runs.folder(run.id)
-    figures = Figures(store, run.id, say)
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
         say(step_line(step, config.steps, metrics))
@@ -160,11 +160,11 @@ def _trained(
     processes.tell(task)
     identity = checkpoint.identity_of(config, catalog.identity(config.model), rows)
     checkpoints = checkpoint.Checkpoints(folder / checkpoint.NAME, identity, config.checkpoint_seconds, say)
-    result = _train(
-        task, processes, stop, say, on_step, lambda *precision: store.references.of(identity["base"], *precision),
-        checkpoints=checkpoints,
-    )
-    figures.flush()
+
+    def references_of(*precision: str) -> References:
+        return References(store.references.of(identity["base"], *precision), say)
+
+    result = _train(task, processes, stop, say, on_step, references_of, checkpoints)
     if result.stopped:
         return Ending("cancelled", _cancelled_sentence(folder, config, result), result.summary)
     from training import adapter

@@ -131,8 +131,7 @@ class _Loop:
     def keep(self) -> None:
         """Write a checkpoint of what has been learned, unless the last one holds it already."""
         if self.checkpoints is not None and self.done > self.kept:
-            figures = dict(self.summary)
-            if self.checkpoints.write(collect(self.done, self.learner.model, self.learner.optimiser, figures)):
+            if self.checkpoints.write(collect(self.done, self.learner.model, self.learner.optimiser, self.summary)):
                 self.kept = self.done
 
     def _begin(self, saved: Checkpoint | None) -> float:
