@@ -113,30 +113,27 @@ def _by_group(
     # Split and cat, not slices: the gradient of a slice is a line full of zeros.
     sizes = [size for group in line.packed.groups for size in _pieces(group)]
     pieces = iter(zip(query.split(sizes, 2), key.split(sizes, 2), value.split(sizes, 2)))
-    grouped = query.shape[1] != key.shape[1]
+    settings = {"scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
     outputs = []
     for group in line.packed.groups:
         first = next(pieces)
-        # A window that is as long as the piece hides nothing.
-        hides = window is not None and window < group.prompt + max(group.responses, default=0)
-        mask = _window_mask(line, first[0], 0, window) if hides else None
-        outputs.append(
-            F.scaled_dot_product_attention(
-                *first, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=grouped
-            )
-        )
-        prompt_key, prompt_value = first[1][:, :, : group.prompt], first[2][:, :, : group.prompt]
-        for own_query, own_key, own_value in (next(pieces) for _ in group.responses[1:]):
-            outputs.append(
-                F.scaled_dot_product_attention(
-                    own_query,
-                    torch.cat([prompt_key, own_key], 2),
-                    torch.cat([prompt_value, own_value], 2),
-                    attn_mask=_window_mask(line, own_query, group.prompt, window if hides else None),
-                    scale=scaling,
-                    enable_gqa=grouped,
-                )
-            )
+        prompt = tuple(part[:, :, : group.prompt] for part in first)
+        # A window that is as long as the rows hides nothing.
+        hides = window if window is not None and window < group.prompt + max(group.responses, default=0) else None
+        if hides is None:
+            outputs.append(F.scaled_dot_product_attention(*first, is_causal=True, **settings))
+        else:
+            outputs.append(F.scaled_dot_product_attention(*first, attn_mask=_mask(line, first[0], 0, hides), **settings))
+        for own in (next(pieces) for _ in group.responses[1:]):
+            keys, values = torch.cat([prompt[1], own[1]], 2), torch.cat([prompt[2], own[2]], 2)
+            if hides is None and group.prompt < own[0].shape[2]:
+                # The half that a causal kernel leaves out is more than the prompt's own part, which is not needed.
+                queries = torch.cat([prompt[0], own[0]], 2)
+                out = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, **settings)
+                outputs.append(out[:, :, group.prompt :])
+            else:
+                mask = _mask(line, own[0], group.prompt, hides)
+                outputs.append(F.scaled_dot_product_attention(own[0], keys, values, attn_mask=mask, **settings))
     return torch.cat(outputs, 2)
 
 
@@ -144,7 +141,7 @@ def _pieces(group: Group) -> list[int]:
     return [group.prompt + sum(group.responses[:1]), *group.responses[1:]]
 
 
-def _window_mask(line: _Line, query: Tensor, before: int, window: int | None) -> Tensor:
+def _mask(line: _Line, query: Tensor, before: int, window: int | None) -> Tensor:
     """Return which keys each query sees, bool [queries, before + queries]: those up to itself, within the window."""
     wanted = (query.shape[2], before, window)
     if wanted not in line.masks:

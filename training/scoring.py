@@ -88,12 +88,15 @@ class Scorer:
         return logps
 
     def prove(self, rows: Sequence[Rendered]) -> None:
-        """Compare packed with padded log-probs on a few rows; from then on pad if they differ.
+        """Compare packed log-probs with those of each row alone, on a few rows; from then on pad if they differ.
 
-        rows: of at least one prompt; the prompts with the shortest and with the longest rows are taken.
+        rows: of at least one prompt. Two rows of the shortest prompt are taken and the longest row: rows that come
+        after others in a line, share a prompt, and reach as far as any.
         """
         groups = sorted(by_prompt(rows), key=lambda places: max(len(rows[place].ids) for place in places))
-        taken = [rows[place] for group in dict.fromkeys((0, len(groups) - 1)) for place in groups[group][:2]]
+        taken = [rows[place] for place in groups[0][:2]]
+        if len(groups) > 1:
+            taken.append(max((rows[place] for place in groups[-1]), key=lambda row: len(row.ids)))
         try:
             with torch.no_grad():
                 reason = self._difference(taken)
@@ -117,7 +120,7 @@ class Scorer:
                 raise
             return f"this model cannot compute packed rows ({type(error).__name__})"
         self.packs = False
-        padded, _ = self.policy(rows)
+        padded = torch.cat([self.policy([row])[0] for row in rows])
         self.packs = True
         apart = float(((packed - padded).abs() / lengths).max())
         dtype = next(self.model.parameters()).dtype
