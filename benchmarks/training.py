@@ -159,8 +159,8 @@ def notes(method: str, reports: Sequence[Mapping[str, Any]]) -> list[str]:
         if "trials" in each:
             tried = "; ".join(f"{trial} {figure:.3f}" for trial, figure in each["trials"].items())
             found.append(f"{name}: {each['chosen']} (tried on a quarter, pairs/s: {tried}).")
-        used = flops["reference"] + flops["training"]
-        achieved = used / (each["reference_seconds"] + each["training_seconds"])
+        seconds = each["reference_seconds"] + each["training_seconds"]
+        achieved = (flops["reference"] + flops["training"]) / seconds
         utilisation = ", ".join(
             f"{achieved / rate:.1%} of a {product} product ({rate / 1e9:.0f} GFLOP/s)"
             for product, rate in each["rates"].items()
@@ -170,6 +170,10 @@ def notes(method: str, reports: Sequence[Mapping[str, Any]]) -> list[str]:
         if each["reference_seconds"]:
             floors = {part: flops[part] / each["rates"]["rows"] for part in ("reference", "training")}
             found.append(f"{name}: floor {floors['reference']:.1f} s + {floors['training']:.1f} s.")
+        found.append(
+            f"{name}: {each['processor_seconds']:.1f} s of processor time in {seconds:.1f} s on {each['threads']} threads"
+            " (much less than their product: something else held the machine)."
+        )
         if "again" in each:
             again = each["again"]
             found.append(

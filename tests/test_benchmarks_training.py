@@ -60,6 +60,7 @@ def report(contender: str, losses: list[float], tokens: str = "9 abc") -> dict:
     task = {"contender": contender, "pairs": 8, "size": "26m", "device": "cpu", "settings": {}}
     return {
         "task": task, "reference_seconds": 1.0, "training_seconds": 3.0, "losses": losses, "tokens": tokens,
+        "processor_seconds": 7.5,
         "peak_bytes": 2_000_000_000, "base_bytes": 500_000_000, "threads": 2, "versions": {},
         "flops": {"reference": 10**9, "training": 3 * 10**9}, "rates": {"rows": 2e9, "square": 4e9},
     }
