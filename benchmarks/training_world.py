@@ -80,7 +80,8 @@ def lengths(shape: str, count: int | None = None) -> list[Lengths]:
         source = random.Random("short pairs")
         found = [_drawn(source) for _ in range(64)]
     else:
-        found = [Lengths(*triple) for triple in LONG_LENGTHS]
+        # Mixed, so that the first few stand for all.
+        found = [Lengths(*triple) for triple in random.Random("long pairs").sample(LONG_LENGTHS, len(LONG_LENGTHS))]
     count = count or len(found)
     return [found[index % len(found)] for index in range(count)]
 
