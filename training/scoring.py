@@ -20,11 +20,9 @@ from models.packing import by_prompt, pack, packed_tokens
 from models.prompting import Rendered
 from models.recompute import recompute_layers
 from training.batching import micro_batches, packs
+from training.defaults import tokens_per_forward as budget
 from training.distributed import Stopped
 
-# Tokens of a forward pass when the config leaves it open: what a cache holds, or what keeps a GPU busy.
-TOKENS_PER_FORWARD = {"cpu": 2048, "cuda": 16384}
-OTHER_TOKENS_PER_FORWARD = 4096
 # How far packed and padded log-probs may be apart per token, by precision: rounding is far below, a wrong mask above.
 PER_TOKEN_TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-4}
 LOW_PRECISION_PER_TOKEN_TOLERANCE = 0.05
@@ -45,11 +43,12 @@ class Scorer:
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.model, self.say = model, say
-        self.tokens_per_forward = tokens_per_forward or TOKENS_PER_FORWARD.get(device.type, OTHER_TOKENS_PER_FORWARD)
+        self.tokens_per_forward = budget(tokens_per_forward, device.type)
         self.packs, self.recomputes = True, False
         self._proved = False
         self._pad_id = pad_id
         self.device = device
+        self.begin_pass: Callable[[], None] = lambda: None  # where a pass needs other processes: they are told
         fuse(model)
 
     def parts(self, examples: Sequence[Sequence[Rendered]]) -> list[list[int]]:
@@ -60,6 +59,7 @@ class Scorer:
 
     def policy(self, rows: Sequence[Rendered]) -> tuple[Tensor, Tensor]:
         """Return logps and lengths, both float32 [rows], in one forward pass that gradients can go through."""
+        self.begin_pass()
         if self.packs:
             # The head was checked when packing was proved.
             logps, lengths = packed_logps(self.model, pack(rows).to(self.device), check=not self._proved)
