@@ -77,7 +77,8 @@ class Learner:
         Methods without a reference score none.
         """
         started = time.perf_counter()
-        seen = {index for step in range(self.config.steps) for index in self.order.indices(step)}
+        one_epoch = -(-self.order.count // self.order.batch_size)
+        seen = {index for step in range(min(self.config.steps, one_epoch)) for index in self.order.indices(step)}
         examples = [*(self.material.train[index] for index in sorted(seen)), *self.material.held_out]
         rows = [row for example in examples for row in self.objective.referenced(example)]
         self.processes.guard(lambda: self.scorer.prove(rows))
