@@ -7,6 +7,7 @@ computed, and what a fresh adapter must give.
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,10 +103,15 @@ def test_the_class_weights_of_kto_reach_it(model) -> None:
 
 
 @pytest.mark.parametrize("method", [name for name, each in METHODS.items() if each.needs_reference])
-def test_the_first_step_of_a_fresh_adapter_is_an_exact_tie(model, method) -> None:
-    """Not merely close: rewards are 0 to the last bit, and a tie counts half."""
-    _, steps = trained(model, method, steps=1, batch_size=4)
+def test_the_first_step_of_a_fresh_adapter_is_a_tie(model, method, monkeypatch) -> None:
+    """Rewards are 0 but for rounding, which differs with the line a row was packed in; a tie counts half."""
+    monkeypatch.setattr(sys.modules[__name__], "PAIRS", [
+        PairedExample(k, k, [{"role": "user", "content": f"{k}? " * (k % 5 + 1)}], f"Yes {'so ' * (k % 7)}{k}", f"No {k}.")
+        for k in range(40)
+    ])
+    _, steps = trained(model, method, steps=1, batch_size=8)
     first = steps[0]
-    assert first["rewards/chosen"] == first["rewards/rejected"] == first["rewards/margins"] == 0.0
+    for name in ("rewards/chosen", "rewards/rejected", "rewards/margins"):
+        assert first[name] == pytest.approx(0, abs=1e-4)
     assert first["rewards/accuracies"] == 0.5
-    assert first.get("kl", 0.0) == 0.0
+    assert first.get("kl", 0.0) == pytest.approx(0, abs=1e-3)

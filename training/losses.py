@@ -94,16 +94,23 @@ class LossResult:
     rejected_rewards: Tensor
     anchor: Tensor | None = None
 
-    def correct(self) -> Tensor:
-        """Return 1 where the model agrees with the label, ½ on an exact tie, else 0: one entry per example."""
+    def correct(self, rounding: Tensor | float = 0.0) -> Tensor:
+        """Return 1 where the model agrees with the label, ½ on a tie, else 0: one entry per example.
+
+        rounding: rewards this far apart are equal. A fresh adapter is the base, but its sums of log-probs are
+        added up in another order than the reference's were.
+        """
         if self.anchor is None:
-            return wins(self.chosen_rewards, self.rejected_rewards)
-        return torch.cat([wins(self.chosen_rewards, self.anchor), wins(self.anchor, self.rejected_rewards)])
+            return wins(self.chosen_rewards, self.rejected_rewards, rounding)
+        return torch.cat(
+            [wins(self.chosen_rewards, self.anchor, rounding), wins(self.anchor, self.rejected_rewards, rounding)]
+        )
 
 
-def wins(better: Tensor, worse: Tensor) -> Tensor:
-    """Return 1 where better > worse, ½ where they are exactly equal, else 0."""
-    return 0.5 * ((better > worse).float() + (better >= worse).float())
+def wins(better: Tensor, worse: Tensor, rounding: Tensor | float = 0.0) -> Tensor:
+    """Return 1 where better > worse, ½ where they are equal to within `rounding`, else 0."""
+    lead = better - worse
+    return 0.5 * ((lead > rounding).float() + (lead >= -rounding).float())
 
 
 def bradley_terry(margins: Tensor) -> Tensor:
