@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,6 +70,24 @@ def test_two_processes_give_the_result_of_one(tmp_path, model, method) -> None:
             assert one.values[name] == pytest.approx(two.values[name], rel=1e-4, abs=1e-5), name
     assert alone.summary["held_out/loss"] == pytest.approx(together.summary["held_out/loss"], rel=1e-4)
     assert any("2 processes" in line for line in said) and sum("step 6/6" in line for line in said) == 2
+
+
+@pytest.mark.parametrize(("method", "batch_size"), [("dpo", 1), ("kto", 5)])
+def test_a_base_divided_between_two_processes_gives_the_result_of_one(tmp_path, model, method, batch_size) -> None:
+    """With one pair, or few tokens at once, one process computes more passes than the other, which must keep pace."""
+    ended, said = [], []
+    for devices in (1, 2):
+        store = Store(tmp_path / str(devices))
+        project = store.projects.ensure("P")
+        label_pairs(store, project, 5)
+        label_singles(store, project, 2, 3)
+        settings = {"devices": devices, "shard_base": True, "tokens_per_forward": 120, "batch_size": batch_size}
+        created = queued(store, project, method, model, **settings)
+        ended.append((store, job.work(store, created.id, "cpu", said.append)))
+    assert apart(*(weights(store, each) for store, each in ended)) < 1e-5
+    (kept, total), = [re.findall(r"[\d,]+(?= of|\sweights)", line) for line in said if "is divided" in line]
+    layers = 15_488  # half of them is what one process keeps, with all of the embeddings and the head
+    assert int(total.replace(",", "")) - int(kept.replace(",", "")) == layers // 2
 
 
 def test_a_batch_smaller_than_the_number_of_processes_leaves_one_idle(store, project, model) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NAME, UNFINISHED = "checkpoint.safetensors", "checkpoint.safetensors.unfinished"
 FORMAT = 1
 # What a run may be taken up with differently: it changes where, how fast and how often, not what is learned.
-SPEED_ONLY = ("device", "devices", "tokens_per_forward", "checkpoint_seconds", "evaluate_every")
+SPEED_ONLY = ("device", "devices", "shard_base", "tokens_per_forward", "checkpoint_seconds", "evaluate_every")
 LONGEST_HEADER_BYTES = 100_000_000
 
 

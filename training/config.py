@@ -108,6 +108,10 @@ class TrainingConfig:
         1, "How many GPUs (on a CPU: processes) share each step. The result is that of one, but for rounding.",
         least=1, most=4096,
     )
+    shard_base: bool = setting(
+        False,
+        "Divide the base model's layers among the devices (FSDP), for one that does not fit one of them. Slower.",
+    )
     precision: str = setting(
         "auto",
         "Numbers of the base model: `auto` (bfloat16 on a GPU that computes in it, float16 on an older one, else"
@@ -244,6 +248,8 @@ def _problem(spec: Field, value: Any) -> str | None:
 def _assembled(method: str, model: str, values: dict[str, Any]) -> TrainingConfig:
     if not model.strip():
         raise ConfigError("Name a model: demo, a folder, or a name on the hub.")
+    if values.get("shard_base") and values.get("quantization") == FOUR_BIT:
+        raise ConfigError("A base in 4 bits cannot be divided among devices: set shard_base or quantization, not both.")
     if values.get("quantization") == FOUR_BIT and (problem := four_bit_problem(values.get("device", "auto"))):
         raise ConfigError(problem)
     own = {spec.name for spec in fields(METHODS[method])}

@@ -16,6 +16,8 @@ from errors import AppError, TrainingError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from training.sharding import Pace
+
 T = TypeVar("T")
 
 
@@ -41,11 +43,12 @@ class Processes:
     """This process and its peers; alone, everything here is what a plain loop would do.
 
     index: this process's place, 0 leads. count: how many there are. device: "cpu", or the GPU that is this one's
-    own; None when there is none for it.
+    own; None when there is none for it. pace: set while passes need all processes (a base divided among them).
     """
 
     def __init__(self, index: int = 0, count: int = 1, device: str | None = None) -> None:
         self.index, self.count, self.device = index, count, device
+        self.pace: Pace | None = None
 
     @property
     def leads(self) -> bool:
@@ -107,6 +110,8 @@ class Processes:
             result = work()
         except Exception as caught:  # told to the others first: they would wait for ever
             error = caught
+        if self.pace is not None:
+            self.pace.wait()
         outcomes = gather_object([(_words(error), isinstance(error, Stopped), result if gather else None)])
         if error is not None:
             raise error

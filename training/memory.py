@@ -188,6 +188,8 @@ def _weights(shape: Shape, config: TrainingConfig, width: float) -> float:
     if config.quantization == FOUR_BIT:
         rest = max(shape.parameters - shape.linear, shape.embeddings)
         return shape.linear * FOUR_BIT_BYTES + rest * width
+    if config.shard_base:  # the layers are divided, the embeddings are not
+        return (shape.linear / config.devices + max(shape.parameters - shape.linear, shape.embeddings)) * width
     return shape.parameters * width
 
 

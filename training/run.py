@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ from training.report import (
 )
 
 if TYPE_CHECKING:
+    from models.loading import LoadedModel
     from training.reference import ReferenceCache
     from training.distributed import Processes
     from training.trainer import TrainingResult
@@ -191,16 +192,10 @@ def _train(
     """
     say("Loading the model …")
     started = time.perf_counter()
-    from models.loading import load_base
     from training.trainer import train
 
     config = task.config
-    loaded = processes.guard(
-        lambda: load_base(
-            config.model, processes.device_of(task.device), precision=config.precision,
-            quantization=config.quantization,
-        )
-    )
+    loaded = processes.guard(lambda: _loaded(config, processes.device_of(task.device), processes))
     if len(set(processes.each(lambda: catalog.identity(config.model)))) > 1:
         raise TrainingError(f"The processes of this run found different weights of {config.model}. Copy the same to all.")
     seconds = time.perf_counter() - started
@@ -214,6 +209,16 @@ def _train(
         task.examples, loaded, config, on_step, stop.is_set, say,
         references=references, checkpoints=checkpoints, processes=processes,
     )
+
+
+def _loaded(config: TrainingConfig, device: str, processes: Processes) -> LoadedModel:
+    """Load the base onto this process's device; one that will be divided stays on the CPU until it is."""
+    from models.loading import load_base, pick_device, pick_dtype
+
+    if not config.shard_base or processes.count == 1:
+        return load_base(config.model, device, precision=config.precision, quantization=config.quantization)
+    chosen = pick_device(device)
+    return replace(load_base(config.model, "cpu", pick_dtype(chosen, config.precision)), device=chosen)
 
 
 def _cancelled_sentence(folder: Path, config: TrainingConfig, result: TrainingResult) -> str:

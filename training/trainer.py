@@ -23,6 +23,7 @@ from training.material import gather
 from training.reference import ReferenceCache
 from training.rows import Exclusion
 from training.scoring import Scorer
+from training.sharding import shard
 
 
 @dataclass
@@ -69,6 +70,9 @@ def train(
     scorer = Scorer(model, loaded.tokenizer.pad_token_id, loaded.device, config.tokens_per_forward, say)
     result = TrainingResult(model, left_out=material.left_out)
     processes = processes or Processes()
+    if config.shard_base and processes.count > 1:
+        say(shard(model, loaded.device, processes))
+        scorer.begin_pass = processes.pace.begin_pass
     learner = Learner(model, scorer, material, config, loaded.dtype, result.summary, should_stop, say, processes, references)
     loop = _Loop(learner, config, checkpoints, should_stop, say)
     try:
