@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.tiny_models import tiny_model
 
-from models.fused import fuse
+from models.fused import _gated_forward, fuse
 from models.logps import collate, packed_logps, response_logps
 from models.packed_attention import NotPackable, block_mask
 from models.packing import by_prompt, pack, packed_tokens
@@ -138,6 +138,7 @@ def test_fused_layers_give_what_peft_gives(kind: str, settings: dict) -> None:
     expected = response_logps(wrapped, rows)[0]
     slopes = gradients(wrapped, expected)
     assert fuse(wrapped) == 14
+    assert sum(getattr(module.forward, "__func__", None) is _gated_forward for module in wrapped.modules()) == 2
     found = response_logps(wrapped, rows)[0]
     assert torch.allclose(found, expected, atol=1e-4)
     assert (gradients(wrapped, found) - slopes).norm() <= 1e-5 * slopes.norm()
