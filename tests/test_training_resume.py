@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 from safetensors.torch import load_file
 from tests.tiny_models import save_tiny_model
 from tests.training_world import label_pairs, label_singles, tiny_config
@@ -87,7 +88,9 @@ def kept_step(store: Store, queued: Run) -> int:
 
 
 @pytest.mark.parametrize(("method", "kill_at"), [("dpo", (1, 9)), ("dpo", (STEPS - 1,)), ("kto", (4, 5, 13))])
-def test_killed_and_resumed_a_run_ends_with_the_same_bytes(store, project, model, uninterrupted, method, kill_at) -> None:
+def test_killed_and_resumed_a_run_ends_with_the_same_bytes(
+    store, project, model, uninterrupted, method, kill_at
+) -> None:
     queued = labelled_run(store, project, method, model)
     for step in kill_at:
         process = train(store, queued)
@@ -175,12 +178,7 @@ def test_the_command_line_resumes_a_run_and_says_what_it_cannot(store, project, 
 
 def test_a_cancelled_run_is_resumed_where_it_stopped(store, project, model, uninterrupted) -> None:
     queued = labelled_run(store, project, "dpo", model, checkpoint_seconds=600)
-
-    def cancel_at_seven(line: str) -> None:
-        if line.startswith("step 7/"):
-            job.cancel(store, queued.id)
-
-    ended = run.execute(store, queued.id, "cpu", cancel_at_seven)
+    ended = cancelled_at(store, queued, 7)
     assert ended.state == "cancelled" and ended.message == f"Cancelled after 7 of {STEPS} steps; it can be resumed."
     assert job.resumable_from(store, ended) == 7
     assert run.execute(store, job.reopen(store, ended.id).id, "cpu").state == "finished"
@@ -199,13 +197,16 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_does_not_end_the_run(store, 
 
 
 def stopped_run(store: Store, project: Project, model: Path) -> Run:
-    queued = labelled_run(store, project, "dpo", model, checkpoint_seconds=600)
+    return cancelled_at(store, labelled_run(store, project, "dpo", model, checkpoint_seconds=600), 3)
 
-    def cancel_at_three(line: str) -> None:
-        if line.startswith("step 3/"):
+
+def cancelled_at(store: Store, queued: Run, step: int) -> Run:
+    """Train here and cancel after a step."""
+    def cancel(line: str) -> None:
+        if line.startswith(f"step {step}/"):
             job.cancel(store, queued.id)
 
-    return run.execute(store, queued.id, "cpu", cancel_at_three)
+    return run.execute(store, queued.id, "cpu", cancel)
 
 
 def test_what_cannot_be_resumed_says_why_and_loses_nothing(store, project, model, tmp_path) -> None:
@@ -258,7 +259,9 @@ def change_config(store: Store, stopped: Run, **values: object) -> None:
         ("damage", "cannot be read"),
     ],
 )
-def test_a_checkpoint_of_another_run_or_base_is_refused_and_kept(store, project, model, tmp_path, change, words) -> None:
+def test_a_checkpoint_of_another_run_or_base_is_refused_and_kept(
+    store, project, model, tmp_path, change, words
+) -> None:
     stopped = stopped_run(store, project, model)
     path = store.runs.folder(stopped.id) / checkpoint.NAME
     if change == "settings":
@@ -279,6 +282,24 @@ def test_device_and_memory_settings_may_differ_when_a_run_is_resumed(store, proj
     stopped = stopped_run(store, project, model)
     change_config(store, stopped, tokens_per_forward=300, device="auto")
     assert run.execute(store, job.reopen(store, stopped.id).id, "cpu").state == "finished"
+
+
+def test_a_budget_that_was_halved_stays_halved_when_a_run_is_resumed(store, project, model) -> None:
+    """The memory that ran out is played by the checkpoint, which says fewer tokens than the settings."""
+    stopped = stopped_run(store, project, model)
+    path = store.runs.folder(stopped.id) / checkpoint.NAME
+    checkpoints = checkpoint.Checkpoints(path, identity(path), 0)
+    read = checkpoints.read()
+    assert read.extra["tokens_per_forward"] > 64
+    read.extra["tokens_per_forward"] = 64
+    assert checkpoints.write(read)
+    assert cancelled_at(store, job.reopen(store, stopped.id), 5).state == "cancelled"
+    assert kept_step(store, stopped) == 5 and checkpoints.read().extra == {"tokens_per_forward": 64}
+
+
+def identity(path: Path) -> dict:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["checkpoint"])["identity"]
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint_and_says_what_to_do(store, project, model) -> None:

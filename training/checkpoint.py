@@ -99,8 +99,8 @@ def restore(checkpoint: Checkpoint, model: torch.nn.Module, optimiser: torch.opt
 class Checkpoints:
     """The one checkpoint of a run: the last complete one.
 
-    path: its file, called NAME. identity: `identity_of` the run; a checkpoint of another is refused. seconds: how long to
-    train between two. say: gets a line when one cannot be written.
+    path: its file, called NAME. identity: `identity_of` the run; a checkpoint of another is refused. seconds: how
+    long to train between two. say: gets a line when one cannot be written.
     """
 
     def __init__(

@@ -147,13 +147,15 @@ def join() -> Processes:
 def leave() -> None:
     """Take this process out of its group, if it is in one."""
     if launched_processes() > 1:
-        from accelerate import PartialState
+        import torch
 
-        PartialState().destroy_process_group()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def _words(error: Exception | None) -> tuple[bool, str] | None:
     """Say what went wrong, and whether that is a sentence for people already."""
     if error is None:
         return None
-    return isinstance(error, AppError), str(error) if isinstance(error, AppError) else f"{type(error).__name__}: {error}"
+    known = isinstance(error, AppError)
+    return known, str(error) if known else f"{type(error).__name__}: {error}"

@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from pathlib import Path
 from errors import TrainingError
 from models import catalog
 from storage import Project, Run, Store
-from training import checkpoint
+from training import checkpoint, launching
 from training.config import TrainingConfig
 from training.dataset import summary_of
 from training.distributed import launched_processes
@@ -109,11 +108,11 @@ def work(store: Store, run_id: int, device: str = "auto", progress: Callable[[st
     progress: gets every line of its log. Where a launcher started this process with others, they are the devices.
     """
     run = store.runs.get(run_id)
-    if _devices(run) == 1 or launched_processes() > 1:
+    if launching.devices(run) == 1 or launched_processes() > 1:
         return execute(store, run_id, device, progress)
     stop = threading.Event()
     with subprocess.Popen(
-        [*_command(store, run, device), "--say"], cwd=ROOT, env=_environment(run), stdin=subprocess.DEVNULL,
+        [*launching.command(store, run, device), "--say"], cwd=ROOT, env=launching.environment(run), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, start_new_session=True, text=True, errors="replace",
     ) as process:
         with cancelled_by_signals(stop):
@@ -194,32 +193,9 @@ def _spawn(store: Store, run: Run, device: str) -> subprocess.Popen:
         detached = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
     with log.open("ab") as output:
         return subprocess.Popen(
-            _command(store, run, device), cwd=ROOT, env=_environment(run), stdin=subprocess.DEVNULL, stdout=output,
+            launching.command(store, run, device), cwd=ROOT, env=launching.environment(run), stdin=subprocess.DEVNULL, stdout=output,
             stderr=subprocess.STDOUT, **detached,
         )
-
-
-def _command(store: Store, run: Run, device: str) -> list[str]:
-    """Return the words that train a run: one process, or accelerate's launcher of several."""
-    own = ["training.run", "--data", str(store.folder), "--run", str(run.id), "--device", device]
-    if _devices(run) == 1:
-        return [sys.executable, "-m", *own]
-    # --multi_gpu is accelerate's word for "several processes here"; on CPUs they talk through gloo.
-    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--main_process_port", "0"]
-    chosen = ["--num_processes", str(_devices(run)), "--mixed_precision", "no", "--dynamo_backend", "no"]
-    return [sys.executable, "-m", *launcher, *chosen, "--module", *own]
-
-
-def _environment(run: Run) -> dict[str, str]:
-    # Threads that wait by spinning starve a chat worker on the same cores: five times slower, measured.
-    own = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
-    if _devices(run) > 1:  # each process would take all cores, and the launcher would leave each but one
-        own["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // _devices(run)))
-    return {**own, **os.environ}
-
-
-def _devices(run: Run) -> int:
-    return int(run.config.get("devices") or 1)
 
 
 def _cancel_when(store: Store, run_id: int, stop: threading.Event, process: subprocess.Popen) -> None:
@@ -258,7 +234,7 @@ def _epitaph(store: Store, run: Run) -> str:
 def _last_words(store: Store, run: Run) -> str:
     """Return the last line of a run's log; of several processes the last of their own, not their launcher's."""
     lines = log_tail(store, run.id).strip().split("\n")
-    own = [line for line in lines if _devices(run) == 1 or LOGGED.match(line)]
+    own = [line for line in lines if launching.devices(run) == 1 or LOGGED.match(line)]
     return own[-1].strip() if own else ""
 
 

@@ -122,7 +122,7 @@ def explained(error: Exception, data_folder: Path) -> str:
     """Turn what ended a run into a sentence that says what to do."""
     text = " ".join(str(error).split())
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
-        return f"The disk of {data_folder} is full, so nothing was saved. Free some space and train again."
+        return f"The disk of {data_folder} is full, so the adapter could not be saved. Free some space and try again."
     out_of_memory = ("out of memory", "can't allocate memory", "not enough memory")
     if isinstance(error, MemoryError) or any(words in text.lower() for words in out_of_memory):
         return (

@@ -197,7 +197,7 @@ def _train(
     config = task.config
     loaded = processes.guard(lambda: _loaded(config, processes.device_of(task.device), processes))
     if len(set(processes.each(lambda: catalog.identity(config.model)))) > 1:
-        raise TrainingError(f"The processes of this run found different weights of {config.model}. Copy the same to all.")
+        raise TrainingError(f"The processes of this run found other weights under {config.model}. Copy the same to all.")
     seconds = time.perf_counter() - started
     helped = f", {processes.count} processes" if processes.count > 1 else ""
     say(f"Loaded {config.model} on {loaded.device} ({loaded.dtype}{helped}) in {seconds:.1f} s.")

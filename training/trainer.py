@@ -73,7 +73,9 @@ def train(
     if config.shard_base and processes.count > 1:
         say(shard(model, loaded.device, processes))
         scorer.begin_pass = processes.pace.begin_pass
-    learner = Learner(model, scorer, material, config, loaded.dtype, result.summary, should_stop, say, processes, references)
+    learner = Learner(
+        model, scorer, material, config, loaded.dtype, result.summary, should_stop, say, processes, references
+    )
     loop = _Loop(learner, config, checkpoints, should_stop, say)
     try:
         loop.run(on_step)
@@ -135,7 +137,10 @@ class _Loop:
     def keep(self) -> None:
         """Write a checkpoint of what has been learned, unless the last one holds it already."""
         if self.checkpoints is not None and self.done > self.kept:
-            if self.checkpoints.write(collect(self.done, self.learner.model, self.learner.optimiser, self.summary)):
+            saved = collect(self.done, self.learner.model, self.learner.optimiser, self.summary)
+            # Where the memory ran out, it would again; and other parts of a batch are other last bits.
+            saved.extra["tokens_per_forward"] = self.learner.scorer.tokens_per_forward
+            if self.checkpoints.write(saved):
                 self.kept = self.done
 
     def _begin(self, saved: Checkpoint | None) -> float:
@@ -145,6 +150,8 @@ class _Loop:
             return 0.0
         restore(saved, self.learner.model, self.learner.optimiser)
         self.done = self.kept = saved.step
+        scorer = self.learner.scorer
+        scorer.tokens_per_forward = min(scorer.tokens_per_forward, saved.extra["tokens_per_forward"])
         scored = self.summary.get("reference_seconds", 0.0)
         self.summary.update(saved.figures)
         if "reference_seconds" in self.summary:
