@@ -69,7 +69,7 @@ class Learner:
         self.order = BatchOrder(material.classes, config.batch_size, config.seed)
         self.model, self.weights = model, adapter.trainable(model)
         self.optimiser = torch.optim.AdamW(self.weights, lr=config.learning_rate, weight_decay=config.weight_decay)
-        self.tokens = 0
+        self.tokens = self._seed = 0
 
     def prepare(self) -> None:
         """Before the first step: prove that rows may be packed, and score with the base every row the run will see.
@@ -97,7 +97,8 @@ class Learner:
     def step(self, step: int) -> Metrics:
         """Take an optimiser step, counted from 0, and return its metrics. Raises TrainingError as `train` does."""
         # The adapter's dropout draws from this: the same in a run that was taken up again at this step.
-        torch.manual_seed(random.Random(f"dropout {self.config.seed} {step} {self.processes.index}").getrandbits(63))
+        self._seed = random.Random(f"dropout {self.config.seed} {step} {self.processes.index}").getrandbits(63)
+        torch.manual_seed(self._seed)
         batch = [self.material.train[index] for index in self.order.indices(step)]
         self.tokens += sum(len(row.ids) for example in batch for row in self.objective.referenced(example))
         metrics = self._passed(batch, learning=True)
@@ -185,6 +186,7 @@ class Learner:
                 except _Again:  # what was gathered so far may be half of something, so it is all done again
                     tally.clear()
                     self.optimiser.zero_grad(set_to_none=True)
+                    torch.manual_seed(self._seed)
                     shared = self._shared(mine) if shared is None else shared
 
         tally.join(self.processes.each(insist))
