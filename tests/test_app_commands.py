@@ -88,7 +88,12 @@ def test_generate_gives_every_prompt_its_responses(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not REAL_FILES.exists(), reason="the real preference files are not beside this checkout")
 @pytest.mark.parametrize(
-    ("name", "method", "rows"), [("dpo_en_demo", "dpo", 299), ("dpo_zh_demo", "dpo", 300), ("kto_en_demo", "kto", 300)]
+    ("name", "method", "rows"),
+    [
+        ("dpo_en_demo", "dpo", 299),
+        pytest.param("dpo_zh_demo", "dpo", 300, marks=pytest.mark.slow),
+        ("kto_en_demo", "kto", 300),
+    ],
 )
 def test_real_preference_files_import_train_and_chat(tmp_path: Path, name: str, method: str, rows: int) -> None:
     data = ("--data", str(tmp_path / "data"))

@@ -47,9 +47,11 @@ print(json.dumps([status("VmHWM") - before, estimate.total - estimate.program]))
     ("sizes", "settings"),
     [
         ({}, {"tokens_per_forward": 4096}),
-        (MEDIUM, {"tokens_per_forward": 1024}),
+        pytest.param(MEDIUM, {"tokens_per_forward": 1024}, marks=pytest.mark.slow),
         (MEDIUM, {"tokens_per_forward": 4096}),
-        (MEDIUM, {"tokens_per_forward": 1024, "precision": "bfloat16", "lora_dora": True}),
+        pytest.param(
+            MEDIUM, {"tokens_per_forward": 1024, "precision": "bfloat16", "lora_dora": True}, marks=pytest.mark.slow
+        ),
     ],
     ids=["tiny", "medium, few tokens", "medium, many tokens", "medium, DoRA in bfloat16"],
 )

@@ -87,7 +87,10 @@ def kept_step(store: Store, queued: Run) -> int:
     return checkpoint.step_of(store.runs.folder(queued.id) / checkpoint.NAME) or 0
 
 
-@pytest.mark.parametrize(("method", "kill_at"), [("dpo", (1, 9)), ("dpo", (STEPS - 1,)), ("kto", (4, 5, 13))])
+@pytest.mark.parametrize(
+    ("method", "kill_at"),
+    [("dpo", (1, 9)), pytest.param("dpo", (STEPS - 1,), marks=pytest.mark.slow), ("kto", (4, 5, 13))],
+)
 def test_killed_and_resumed_a_run_ends_with_the_same_bytes(
     store, project, model, uninterrupted, method, kill_at
 ) -> None:
