@@ -82,6 +82,16 @@ def test_gradients_reach_an_adapter_on_the_head_itself() -> None:
     compare_gradients(adapted, a_batch())
 
 
+@pytest.mark.parametrize("kind", ["llama", "cohere"])
+def test_a_vocabulary_of_many_tiles_scores_as_the_whole_logits(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lm_head, "_TILE_TOKENS", 3)
+    monkeypatch.setattr(lm_head, "_TILE_WORDS", 50)  # 263 words: five tiles and a rest
+    model, batch = a_model(kind), a_batch()
+    with torch.no_grad():
+        assert lm_head._is_tileable(lm_head.find_head(model), torch.zeros(1))
+        assert torch.allclose(response_logps(model, batch)[0], plain_logps(model, batch), atol=1e-4)
+
+
 def compare_gradients(model: torch.nn.Module, batch: Batch) -> None:
     weights = torch.tensor([0.7, -1.3, 0.4])
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

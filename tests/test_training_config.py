@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import pytest
 
@@ -174,7 +174,9 @@ def test_each_bound_of_each_setting_is_itself_kept() -> None:
     """A default outside its own bounds could never be set again by hand."""
     for method in METHODS:
         defaults = {spec.name: spec.default for spec in settings_of(method) if spec.default is not None}
-        build(method, "demo", defaults)
+        built = build(method, "demo", defaults)
+        values = {**asdict(built), **asdict(built.loss)}
+        assert {name: values[name] for name in defaults} == defaults
 
 
 def test_the_config_hides_no_field_from_the_user() -> None:
