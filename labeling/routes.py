@@ -1,114 +1,137 @@
 """The fast HTTP way of labelling, beside the page's event queue: small JSON requests, answered in milliseconds.
 
 An `AppError` becomes `{"error": sentence}`. Statuses tell the browser's outbox what to do: 4xx is final, 503 means
-"the store cannot write now, send it again". It does not know the page.
+"the store cannot write now, send it again". What annotators send at the same time is written together
+(`storage.write_queue`). It does not know the page.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
-from starlette.concurrency import run_in_threadpool
+import orjson
+from fastapi import APIRouter, Request, Response
 
 from errors import AppError, LabelError, NotFoundError, StorageError
 from labeling import annotate, queue
+from labeling.answers import Answer, Edit
+from labeling.settings import LabelingSettings
+from labeling.tickets import Tickets
 from storage import Store
 
-MAX_BODY_BYTES = 65_536
+MAX_BODY_BYTES = 524_288
 MAX_ID = 2**63 - 1
 Fields = dict[str, Any]
-Service = Callable[[Store, Fields], Fields]
 
 
 def router(store: Store) -> APIRouter:
-    """Return the routes `POST /api/label/{next,record,undo,release,restore,progress}` on a store."""
+    """Return the routes `POST /api/label/{next,record,undo,recent,release,restore,progress}` on a store."""
+    desk = _Desk(store, queue.tickets_of(store))
     routes = APIRouter(prefix="/api/label")
 
-    def serve(name: str, service: Service) -> None:
-        async def answer(request: Request) -> JSONResponse:
+    def serve(name: str, service: Callable[[Fields], Any]) -> None:
+        async def answer(request: Request) -> Response:
             try:
                 fields = await _fields(request)
-                return JSONResponse(await run_in_threadpool(service, store, fields))
+                result = await asyncio.wrap_future(store.writes.submit(partial(service, fields)))
+                return _json(result)
             except AppError as error:
-                return JSONResponse({"error": str(error)}, status_code=_status(error))
+                return _json({"error": str(error)}, _status(error))
 
-        routes.add_api_route(f"/{name}", answer, methods=["POST"], name=f"label_{name}", response_model=None)
+        # A plain Starlette route: FastAPI's own would look at parameters and dependencies there are none of.
+        routes.add_route(f"/api/label/{name}", answer, methods=["POST"], name=f"label_{name}")
 
-    services = {
-        "next": _next, "record": _record, "undo": _undo, "release": _release, "restore": _restore,
-        "progress": _progress,
-    }
-    for name, service in services.items():
-        serve(name, service)
+    for name in ("next", "record", "undo", "recent", "release", "restore", "progress"):
+        serve(name, getattr(desk, name))
     return routes
 
 
-def _next(store: Store, fields: Fields) -> Fields:
-    lease = queue.lease_cards(
-        store,
-        _whole(fields, "project"),
-        _text(fields, "kind"),
-        annotate.checked_annotator(fields.get("annotator")),
-        annotate.checked_id(fields.get("session"), "tab's id"),
-        _whole(fields, "count"),
-        known=set(_wholes(fields, "known")),
-        previous=annotate.checked_id(fields["previous"], "tab's id") if fields.get("previous") else None,
-    )
-    return dataclasses.asdict(lease)
+class _Desk:
+    """What each route does with the fields of a request; every method runs in a transaction."""
+
+    def __init__(self, store: Store, tickets: Tickets) -> None:
+        self.store, self.tickets = store, tickets
+
+    def next(self, fields: Fields) -> Any:
+        return queue.lease_cards(
+            self.store,
+            _whole(fields, "project"),
+            _text(fields, "kind"),
+            annotate.checked_annotator(fields.get("annotator")),
+            annotate.checked_id(fields.get("session"), "tab's id"),
+            _whole(fields, "count"),
+            known=set(_texts(fields, "known")),
+            previous=annotate.checked_id(fields["previous"], "tab's id") if fields.get("previous") else None,
+            tickets=self.tickets,
+        )
+
+    def record(self, fields: Fields) -> Any:
+        item, shown = _whole(fields, "item"), _wholes(fields, "shown")
+        annotator = annotate.checked_annotator(fields.get("annotator"))
+        label = annotate.record(
+            self.store,
+            _whole(fields, "project"),
+            item,
+            annotator,
+            _answer(fields),
+            shown,
+            client_id=annotate.checked_id(fields.get("client_id"), "label's id"),
+            session=annotate.checked_id(fields.get("session"), "tab's id"),
+            active_seconds=annotate.clamped_seconds(fields.get("active_seconds")),
+            picked=self.tickets.check(fields.get("ticket"), item, annotator, shown),
+        )
+        return {"label": label.id}
+
+    def undo(self, fields: Fields) -> Any:
+        return annotate.undo(
+            self.store,
+            _whole(fields, "project"),
+            annotate.checked_annotator(fields.get("annotator")),
+            client_id=annotate.checked_id(fields.get("client_id"), "undo's id"),
+            item_id=None if fields.get("item") is None else _whole(fields, "item"),
+            repeated=fields.get("repeat") is True,
+            tickets=self.tickets,
+        )
+
+    def recent(self, fields: Fields) -> Any:
+        annotator = annotate.checked_annotator(fields.get("annotator"))
+        return {"labels": annotate.recent(self.store, _whole(fields, "project"), annotator, self.tickets)}
+
+    def release(self, fields: Fields) -> Any:
+        self.store.leases.release(annotate.checked_id(fields.get("session"), "tab's id"))
+        return {}
+
+    def restore(self, fields: Fields) -> Any:
+        restored = annotate.restore_skipped(
+            self.store,
+            _whole(fields, "project"),
+            _text(fields, "kind"),
+            annotate.checked_annotator(fields.get("annotator")),
+            client_id=annotate.checked_id(fields.get("client_id"), "request's id"),
+        )
+        return {"restored": restored}
+
+    def progress(self, fields: Fields) -> Any:
+        project = self.store.projects.by_id(_whole(fields, "project"))
+        progress = annotate.progress(self.store, project.id, str(fields.get("annotator") or "").strip())
+        return {
+            "pair": progress.pair, "single": progress.single, "ranking": progress.ranking, "skipped": progress.skipped,
+            "guidelines": project.guidelines, "is_example": project.is_example,
+            "reasons": LabelingSettings.of(project.labeling).reasons,
+        }
 
 
-def _record(store: Store, fields: Fields) -> Fields:
-    label = annotate.record(
-        store,
-        _whole(fields, "project"),
-        _whole(fields, "item"),
-        annotate.checked_annotator(fields.get("annotator")),
-        _text(fields, "word"),
-        _wholes(fields, "shown"),
-        client_id=annotate.checked_id(fields.get("client_id"), "label's id"),
-        session=annotate.checked_id(fields.get("session"), "tab's id"),
-        active_seconds=annotate.clamped_seconds(fields.get("active_seconds")),
-    )
-    return {"label": label.id}
-
-
-def _undo(store: Store, fields: Fields) -> Fields:
-    undone = annotate.undo(
-        store,
-        _whole(fields, "project"),
-        annotate.checked_annotator(fields.get("annotator")),
-        client_id=annotate.checked_id(fields.get("client_id"), "undo's id"),
-        item_id=None if fields.get("item") is None else _whole(fields, "item"),
-    )
-    return dataclasses.asdict(undone)
-
-
-def _release(store: Store, fields: Fields) -> Fields:
-    store.items.release(annotate.checked_id(fields.get("session"), "tab's id"))
-    return {}
-
-
-def _restore(store: Store, fields: Fields) -> Fields:
-    restored = annotate.restore_skipped(
-        store,
-        _whole(fields, "project"),
-        _text(fields, "kind"),
-        annotate.checked_annotator(fields.get("annotator")),
-        client_id=annotate.checked_id(fields.get("client_id"), "request's id"),
-    )
-    return {"restored": restored}
-
-
-def _progress(store: Store, fields: Fields) -> Fields:
-    project = store.projects.by_id(_whole(fields, "project"))
-    annotator = str(fields.get("annotator") or "").strip()
-    progress = annotate.progress(store, project.id, annotator)
-    return {**dataclasses.asdict(progress), "guidelines": project.guidelines, "is_example": project.is_example}
+def _json(value: Any, status: int = 200) -> Response:
+    try:
+        content = orjson.dumps(value)
+    except TypeError:  # a lone surrogate, which orjson refuses: a stored text may have one
+        content = json.dumps(value, default=dataclasses.asdict).encode()
+    return Response(content, status, media_type="application/json")
 
 
 async def _fields(request: Request) -> Fields:
@@ -118,7 +141,7 @@ async def _fields(request: Request) -> Fields:
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise LabelError("The request must be of type application/json.")
-    body = b""
+    body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > MAX_BODY_BYTES:
@@ -130,6 +153,23 @@ async def _fields(request: Request) -> Fields:
     if not isinstance(fields, dict):
         raise LabelError("The request must be a JSON object.")
     return fields
+
+
+def _answer(fields: Fields) -> Answer:
+    ranking, edit = fields.get("ranking"), fields.get("edit")
+    if ranking is not None:
+        if not isinstance(ranking, list):
+            raise LabelError("'ranking' must be a list of lists of whole numbers.")
+        ranking = tuple(tuple(_wholes({"ranking": tier}, "ranking")) for tier in ranking)
+    if edit is not None:
+        if not isinstance(edit, dict):
+            raise LabelError("'edit' must be an object with 'response' and 'text'.")
+        edit = Edit(_whole(edit, "response"), _text(edit, "text"))
+    strength = fields.get("strength")
+    if strength is not None and not isinstance(strength, str):
+        raise LabelError("'strength' must be 'slightly' or 'clearly'.")
+    comment = _text({"comment": fields.get("comment", "")}, "comment")
+    return Answer(_text(fields, "word"), strength, tuple(_texts(fields, "reasons")), comment, ranking, edit)
 
 
 def _status(error: AppError) -> int:
@@ -149,6 +189,13 @@ def _wholes(fields: Fields, name: str) -> list[int]:
     values = fields.get(name, [])
     if not isinstance(values, list) or any(type(value) is not int or not 0 <= value <= MAX_ID for value in values):
         raise LabelError(f"{name!r} must be a list of whole numbers.")
+    return values
+
+
+def _texts(fields: Fields, name: str) -> list[str]:
+    values = fields.get(name, [])
+    if not isinstance(values, list) or any(not isinstance(value, str) for value in values):
+        raise LabelError(f"{name!r} must be a list of texts.")
     return values
 
 

@@ -6,11 +6,13 @@ One `Store` a process; it is safe from several threads (each gets its own connec
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlite_utils
 
@@ -18,12 +20,14 @@ from errors import StorageError
 from storage.chats import Chats
 from storage.items import Items
 from storage.labels import Labels
+from storage.leases import Leases
 from storage.migrations import migrations
 from storage.projects import Projects
 from storage.prompts import Prompts
 from storage.references import References
 from storage.responses import Responses
 from storage.runs import Runs
+from storage.write_queue import WriteQueue
 
 DATABASE_NAME = "studio.db"
 BUSY_TIMEOUT_SECONDS = 30.0
@@ -33,7 +37,7 @@ class Store:
     """Everything that is kept in one data folder.
 
     folder: the data folder, made when missing. Attributes are the aggregates: `projects`, `prompts`,
-    `responses`, `items`, `labels`, `runs`, `references`, `chats`.
+    `responses`, `items`, `leases`, `labels`, `runs`, `references`, `chats`; `writes` runs small writes of many threads together.
     Raises StorageError when the folder cannot be written, or the database is newer than the program.
     """
 
@@ -51,10 +55,12 @@ class Store:
         self.prompts = Prompts(self)
         self.responses = Responses(self)
         self.items = Items(self)
+        self.leases = Leases(self)
         self.labels = Labels(self)
         self.runs = Runs(self)
         self.references = References(self)
         self.chats = Chats(self)
+        self.writes = WriteQueue(self)
 
     @property
     def db(self) -> sqlite_utils.Database:
@@ -78,8 +84,15 @@ class Store:
         """
         db = self.db
         if db.conn.in_transaction:
-            with db.atomic():
+            db.conn.execute("SAVEPOINT nested")
+            try:
                 yield db
+            except BaseException:
+                if db.conn.in_transaction:  # an error may have ended the transaction with all its savepoints
+                    db.conn.execute("ROLLBACK TO nested")
+                    db.conn.execute("RELEASE nested")
+                raise
+            db.conn.execute("RELEASE nested")
             return
         try:
             db.conn.execute("BEGIN IMMEDIATE")
@@ -92,6 +105,18 @@ class Store:
         except sqlite3.OperationalError as error:
             db.rollback()
             raise self._explained(error) from error
+
+    def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
+        """Return what a query finds as dictionaries, at once: `db.query` costs two statements more."""
+        cursor = self.db.conn.execute(sql, parameters)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row)) for row in cursor]
+
+    def secret(self, name: str) -> bytes:
+        """Return 32 random bytes that this data folder keeps under a name; made at the first call."""
+        with self.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO secrets (name, value) VALUES (?, ?)", [name, secrets.token_bytes(32)])
+            return db.execute("SELECT value FROM secrets WHERE name = ?", [name]).fetchone()[0]
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -108,8 +133,12 @@ class Store:
                 f" ({', '.join(sorted(unknown))}). Update the program, or choose another folder with --data."
             )
         if applied != known:
+            self.db.conn.execute("PRAGMA foreign_keys = OFF")  # a table that is copied and dropped would cascade
             with self.transaction() as db:  # a second process waits here, then finds nothing pending
                 migrations.apply(db)
+                if broken := db.conn.execute("PRAGMA foreign_key_check").fetchall():
+                    raise sqlite3.DatabaseError(f"the upgrade would break {len(broken)} references")
+            self.db.conn.execute("PRAGMA foreign_keys = ON")
 
     def _explained(self, error: sqlite3.OperationalError) -> StorageError | sqlite3.OperationalError:
         text = str(error)

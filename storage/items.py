@@ -1,19 +1,22 @@
-"""Items to label and the leases that keep two people from the same one. Does not know what a label means."""
+"""Items to label. Does not know what a label means, nor who gets which item (`leases`)."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from errors import NotFoundError
-from storage.records import Card, Item, Prompt, Response, from_row
+from storage.records import KINDS, MOST_RANKED, Card, Item, Prompt, Response, from_row
 
 if TYPE_CHECKING:
     from storage.database import Store
 
-KINDS = ("pair", "single")
+
+def kind_of(responses: int) -> str | None:
+    """Return the kind of an item with so many responses; None when there is no such kind."""
+    return {1: "single", 2: "pair"}.get(responses, "ranking" if 3 <= responses <= MOST_RANKED else None)
 
 
 class Items:
@@ -23,22 +26,24 @@ class Items:
         self.store = store
 
     def add(
-        self, project_id: int, prompt_id: int, response_ids: Sequence[int], *, wanted_labels: int = 1
+        self, project_id: int, prompt_id: int, response_ids: Sequence[int], *, wanted_labels: int | None = None
     ) -> tuple[int, bool]:
-        """Store an item of one or two responses to a prompt; return its id and whether it was new.
+        """Store an item of one to six responses to a prompt; return its id and whether it was new.
 
-        The place in the queue is drawn at random once. Raises NotFoundError when a response answers another
-        prompt, or is missing.
+        wanted_labels: from how many people; what the project says when not given. The responses keep the order they
+        are given in, but the same ones in another order are the same item. The place in the queue is drawn at random
+        once. Raises NotFoundError when a response answers another prompt, or is missing.
         """
-        ids = sorted(set(response_ids))
-        if len(ids) not in (1, 2) or len(ids) != len(response_ids):
-            raise NotFoundError(f"An item has one response or two different ones, not {list(response_ids)}.")
-        kind, key = KINDS[2 - len(ids)], ",".join(map(str, ids))
+        ids = list(response_ids)
+        kind, key = kind_of(len(ids)), ",".join(map(str, sorted(ids)))
+        if kind is None or len(set(ids)) != len(ids):
+            raise NotFoundError(f"An item has one to {MOST_RANKED} different responses, not {ids}.")
         with self.store.transaction() as db:
             cursor = db.execute(
                 "INSERT INTO items (project_id, prompt_id, kind, response_key, position, wanted_labels, created_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",
-                [project_id, prompt_id, kind, key, random.random(), wanted_labels, time.time()],
+                " VALUES (?, ?, ?, ?, ?, coalesce(?, (SELECT json_extract(labeling, '$.labels_per_item')"
+                " FROM projects WHERE id = ?), 1), ?) ON CONFLICT DO NOTHING RETURNING id",
+                [project_id, prompt_id, kind, key, random.random(), wanted_labels, project_id, time.time()],
             )
             if not (row := cursor.fetchone()):
                 known = db.execute(
@@ -57,14 +62,21 @@ class Items:
 
     def get(self, item_id: int) -> Item:
         """Return one item. Raises NotFoundError."""
-        for row in self.store.db.query("SELECT * FROM items WHERE id = ?", [item_id]):
+        for row in self.store.rows("SELECT * FROM items WHERE id = ?", [item_id]):
             return from_row(Item, row)
         raise NotFoundError(f"There is no item number {item_id}.")
+
+    def response_ids(self, item_id: int) -> list[int]:
+        """Return the ids of an item's responses in stored order."""
+        rows = self.store.db.conn.execute(
+            "SELECT response_id FROM item_responses WHERE item_id = ? ORDER BY position", [item_id]
+        )
+        return [row[0] for row in rows]
 
     def card(self, item_id: int) -> Card:
         """Return one item with its prompt and responses. Raises NotFoundError."""
         item = self.get(item_id)
-        rows = self.store.db.query(
+        rows = self.store.rows(
             "SELECT responses.* FROM item_responses JOIN responses ON responses.id = item_responses.response_id"
             " WHERE item_responses.item_id = ? ORDER BY item_responses.position",
             [item_id],
@@ -72,59 +84,51 @@ class Items:
         prompt: Prompt = self.store.prompts.get(item.prompt_id)
         return Card(item, prompt, tuple(from_row(Response, row) for row in rows))
 
-    def lease(
-        self, project_id: int, kind: str, annotator: str, session: str, count: int, seconds: float
-    ) -> list[int]:
-        """Reserve up to `count` items for one browser tab; return their ids in the order to show them.
-
-        session: unique id of the tab. Items this tab holds already come first and are renewed; then items that
-        still want labels, that the annotator has not labelled or skipped, and whose remaining places are not
-        all reserved by other tabs. seconds: how long the reservation holds.
-        """
-        now = time.time()
-        with self.store.transaction() as db:
-            db.execute("DELETE FROM leases WHERE expires_at <= ?", [now])
-            rows = db.execute(
-                """
-                SELECT items.id FROM items
-                LEFT JOIN leases AS mine ON mine.item_id = items.id AND mine.session = :session
-                WHERE items.project_id = :project AND items.kind = :kind
-                  AND items.label_count < items.wanted_labels
-                  AND NOT EXISTS (SELECT 1 FROM current_labels
-                                  WHERE item_id = items.id AND annotator = :annotator)
-                  AND NOT EXISTS (SELECT 1 FROM leases
-                                  WHERE item_id = items.id AND annotator = :annotator AND session <> :session)
-                  AND items.label_count + (SELECT count(*) FROM leases
-                                           WHERE item_id = items.id AND session <> :session) < items.wanted_labels
-                ORDER BY mine.item_id IS NULL, items.position LIMIT :count
-                """,
-                {"project": project_id, "kind": kind, "annotator": annotator, "session": session, "count": count},
-            )
-            ids = [row[0] for row in rows.fetchall()]
-            for item_id in ids:
-                db.execute(
-                    "INSERT INTO leases (item_id, session, annotator, expires_at) VALUES (?, ?, ?, ?)"
-                    " ON CONFLICT (item_id, session) DO UPDATE SET expires_at = excluded.expires_at,"
-                    " annotator = excluded.annotator",
-                    [item_id, session, annotator, now + seconds],
-                )
-        return ids
-
-    def release(self, session: str, item_ids: Sequence[int] | None = None) -> None:
-        """Give back what a tab has reserved: these items, or all of them."""
-        with self.store.transaction() as db:
-            if item_ids is None:
-                db.execute("DELETE FROM leases WHERE session = ?", [session])
-            for item_id in item_ids or ():
-                db.execute("DELETE FROM leases WHERE session = ? AND item_id = ?", [session, item_id])
-
     def counts(self, project_id: int) -> dict[str, dict[str, int]]:
-        """Return, for each kind, `{"total", "done"}`: items, and items that have all the labels they want."""
+        """Return, for each kind, `{"total", "done"}`: items, and items that have all the labels they want.
+
+        Checks do not count: they are not work to be done.
+        """
         counts = {kind: {"total": 0, "done": 0} for kind in KINDS}
-        for row in self.store.db.query(
-            "SELECT kind, count(*) AS total, sum(label_count >= wanted_labels) AS done FROM items"
-            " WHERE project_id = ? GROUP BY kind",
-            [project_id],
-        ):
-            counts[row["kind"]] = {"total": row["total"], "done": row["done"]}
+        for row in self.store.rows("SELECT kind, total, done FROM item_counts WHERE project_id = ?", [project_id]):
+            counts[row.pop("kind")] = row
         return counts
+
+    def want(self, project_id: int, labels: int) -> None:
+        """Want votes from so many people on each item of a project, those that are there too."""
+        with self.store.transaction() as db:
+            db.execute("UPDATE items SET wanted_labels = ? WHERE project_id = ?", [labels, project_id])
+
+    def set_check(self, item_id: int, is_check: bool) -> None:
+        """Make an item a check, or work to be done again. Its labels stay, and are counted anew.
+
+        Raises NotFoundError when there is no such item, or it has no final label to check against.
+        """
+        with self.store.transaction() as db:
+            self.get(item_id)
+            labels = db.execute("SELECT * FROM current_labels WHERE item_id = ?", [item_id]).fetchall()
+            if is_check and not any(role == "final" for _, role, _, _ in labels):
+                raise NotFoundError(f"Item {item_id} has no final label yet: decide it first.")
+            db.execute("DELETE FROM current_labels WHERE item_id = ?", [item_id])
+            db.execute("UPDATE items SET is_check = ? WHERE id = ?", [is_check, item_id])
+            db.conn.executemany("INSERT INTO current_labels VALUES (?, ?, ?, ?)", labels)
+
+    def set_margins(self, project_id: int, scores: Iterable[tuple[int, float, float | None]]) -> int:
+        """Keep what a run says of a project's pairs, and forget what an earlier one said; return how many.
+
+        scores: item id, margin, and contradiction where the item has votes; see `Item`. Everybody's place in the
+        queues that follow them starts anew.
+        """
+        with self.store.transaction() as db:
+            db.execute(
+                "UPDATE items SET margin = NULL, contradiction = NULL WHERE project_id = ? AND margin IS NOT NULL",
+                [project_id],
+            )
+            cursor = db.conn.executemany(
+                "UPDATE items SET margin = ?, contradiction = ? WHERE id = ? AND project_id = ?",
+                ((margin, contradiction, item_id, project_id) for item_id, margin, contradiction in scores),
+            )
+            db.execute(
+                "DELETE FROM cursors WHERE project_id = ? AND lane IN ('uncertain', 'contradicted')", [project_id]
+            )
+            return cursor.rowcount

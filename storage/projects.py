@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from errors import NotFoundError
 from storage.records import Project, from_row
@@ -31,7 +32,7 @@ class Projects:
 
     def by_id(self, project_id: int) -> Project:
         """Return the project with that id. Raises NotFoundError."""
-        for row in self.store.db.query("SELECT * FROM projects WHERE id = ?", [project_id]):
+        for row in self.store.rows("SELECT * FROM projects WHERE id = ?", [project_id]):
             return from_row(Project, row)
         raise NotFoundError(f"There is no project number {project_id}. Reload the page.")
 
@@ -47,3 +48,13 @@ class Projects:
                 [name, guidelines, is_example, time.time()],
             )
         return self.get(name)
+
+    def set_guidelines(self, project_id: int, guidelines: str) -> None:
+        """Replace what annotators are told."""
+        with self.store.transaction() as db:
+            db.execute("UPDATE projects SET guidelines = ? WHERE id = ?", [guidelines, project_id])
+
+    def set_labeling(self, project_id: int, values: dict[str, Any]) -> None:
+        """Replace how the project is labelled; see `labeling.settings`."""
+        with self.store.transaction() as db:
+            db.execute("UPDATE projects SET labeling = ? WHERE id = ?", [json.dumps(values), project_id])

@@ -47,7 +47,7 @@ class Prompts:
 
     def get(self, prompt_id: int) -> Prompt:
         """Return one prompt. Raises NotFoundError."""
-        for row in self.store.db.query("SELECT * FROM prompts WHERE id = ?", [prompt_id]):
+        for row in self.store.rows("SELECT * FROM prompts WHERE id = ?", [prompt_id]):
             return from_row(Prompt, row)
         raise NotFoundError(f"There is no prompt number {prompt_id}.")
 

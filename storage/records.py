@@ -5,18 +5,31 @@ Times are seconds since 1970 (UTC). A conversation is a list of `{"role", "conte
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 Message = dict[str, str]
 
-# What a person can say of an item. "chosen" names the preferred response of a pair in `chosen_response_id`.
-PAIR_VERDICTS = ("chosen", "tie", "both_bad")
-SINGLE_VERDICTS = ("good", "bad")
-# Rows that are not preferences: "skip" sets an item aside, "undo" takes the row `replaces_id` back.
-SKIP, UNDO = "skip", "undo"
+# What a person can say of an item. "chosen" names the preferred response of a pair in `chosen_response_id`; "ranked"
+# orders three to six in `ranking`; "edited" prefers a text the person wrote (`chosen_response_id`) to the response it
+# was made from (`rejected_response_id`).
+VERDICTS_OF_KIND = {
+    "pair": ("chosen", "tie", "both_bad", "edited"),
+    "single": ("good", "bad", "edited"),
+    "ranking": ("ranked", "edited"),
+}
+KINDS = tuple(VERDICTS_OF_KIND)
+# Rows that are not preferences: "skip" and "flag" (something is wrong with it) set an item aside, "undo" takes the row
+# `replaces_id` back.
+SKIP, FLAG, UNDO = "skip", "flag", "undo"
+SET_ASIDE = (SKIP, FLAG)
+# A vote counts for the item. "final" decides an item after all votes, "repeat" is the same person's second answer.
+VOTE, FINAL, REPEAT = "vote", "final", "repeat"
+SLIGHTLY, CLEARLY = 1, 2
+MOST_RANKED = 6
 
 ACTIVE_STATES = ("queued", "running")
 ENDED_STATES = ("finished", "failed", "cancelled")
@@ -29,12 +42,13 @@ def _json() -> Any:
 
 @dataclass(frozen=True)
 class Project:
-    """A set of prompts, responses and labels that belong together."""
+    """A set of prompts, responses and labels that belong together. labeling: `labeling.settings` as JSON values."""
 
     id: int
     name: str
     guidelines: str
     is_example: bool
+    labeling: dict[str, Any] = _json()
     created_at: float
 
 
@@ -69,7 +83,12 @@ class Response:
 
 @dataclass(frozen=True)
 class Item:
-    """Something to label: one prompt with one response ("single") or two ("pair")."""
+    """Something to label: one prompt with one response ("single"), two ("pair") or three to six ("ranking").
+
+    wanted_labels: from how many people a vote is wanted. is_check: its answer is known (the final label), it is mixed
+    in to see how well people do, and wants a vote from everybody. margin: reward of the first response minus the
+    second's, by the run that scored the project last; contradiction: the gradient weight σ(−margin toward the votes).
+    """
 
     id: int
     project_id: int
@@ -77,6 +96,9 @@ class Item:
     kind: str
     wanted_labels: int
     label_count: int
+    is_check: bool
+    margin: float | None
+    contradiction: float | None
     created_at: float
 
 
@@ -94,11 +116,15 @@ class Label:
     """One row of the append-only history of labels.
 
     client_id: unique id made where the key was pressed; storing the same one twice changes nothing.
-    verdict: one of PAIR_VERDICTS, SINGLE_VERDICTS, SKIP or UNDO.
-    chosen_response_id: the preferred response, for verdict "chosen" only.
+    role: VOTE, FINAL or REPEAT. verdict: one of VERDICTS_OF_KIND, SET_ASIDE or UNDO.
+    chosen_response_id: the preferred response, for "chosen" and "edited"; rejected_response_id: for "edited".
+    ranking: for "ranked", the response ids in tiers, best first; those of one tier are equally good.
+    strength: SLIGHTLY, CLEARLY or None (not said). reasons: tags of the project. comment: free words.
     shown_response_ids: the responses as shown, left to right.
     active_seconds: time the card was on a visible screen.
-    replaces_id: the earlier row of the same annotator and item that this one changes or takes back.
+    picked: why this item came ("shuffled", "fewest", "uncertain", "contradicted", "check", "repeat"), None when nobody
+    chose. margin: the item's margin then.
+    replaces_id: the earlier row of the same annotator, item and role that this one changes or takes back.
     source: "person", "import" or "chat".
     """
 
@@ -106,10 +132,18 @@ class Label:
     client_id: str
     item_id: int
     annotator: str
+    role: str
     verdict: str
     chosen_response_id: int | None
+    rejected_response_id: int | None
+    ranking: list[list[int]] | None = _json()
+    strength: int | None
+    reasons: list[str] = _json()
+    comment: str
     shown_response_ids: list[int] = _json()
     active_seconds: float | None
+    picked: str | None
+    margin: float | None
     replaces_id: int | None
     source: str
     created_at: float
@@ -186,14 +220,19 @@ class ChatMessage:
 Record = TypeVar("Record")
 
 
+@functools.cache
+def _columns(record: type) -> list[tuple[str, Callable[[Any], Any] | None]]:
+    """Return each field's name with what turns a stored value into it (None: it is stored as it is)."""
+    return [
+        (spec.name, json.loads if spec.metadata.get("json") else bool if spec.type == "bool" else None)
+        for spec in fields(record)
+    ]
+
+
 def from_row(record: type[Record], row: Mapping[str, Any]) -> Record:
     """Build a record from a database row whose columns have the record's field names."""
-    values = {}
-    for spec in fields(record):  # type: ignore[arg-type]
-        value = row[spec.name]
-        if spec.metadata.get("json") and value is not None:
-            value = json.loads(value)
-        elif spec.type == "bool":
-            value = bool(value)
-        values[spec.name] = value
-    return record(**values)
+    values = []
+    for name, convert in _columns(record):
+        value = row[name]
+        values.append(value if convert is None or value is None else convert(value))
+    return record(*values)

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from errors import LabelError, NotFoundError
-from labeling import annotate, queue
-from storage import Store
+from labeling import annotate, answers, queue
+from storage import Label, Store
 
 
 @pytest.fixture
@@ -29,9 +29,9 @@ def make_item(store: Store, kind: str = "pair", project: str = "P", wanted: int 
     return project_id, store.items.add(project_id, prompt_id, ids, wanted_labels=wanted)[0], ids
 
 
-def say(store: Store, project_id: int, item_id: int, word: str, shown: list[int], number: int = 0, **changes):
+def say(store: Store, project_id: int, item_id: int, answer, shown: list[int], number: int = 0, **changes):
     fields = {"client_id": f"client-{number:04d}", "session": "session-1", "active_seconds": 2.5, "annotator": "Ann"}
-    return annotate.record(store, project_id, item_id, word=word, shown_response_ids=shown, **{**fields, **changes})
+    return annotate.record(store, project_id, item_id, answer=answer, shown_response_ids=shown, **{**fields, **changes})
 
 
 @pytest.mark.parametrize(("word", "index"), [("a", 0), ("b", 1)])
@@ -45,7 +45,8 @@ def test_a_side_is_stored_as_the_response_that_was_shown_there(store, word, inde
 
 @pytest.mark.parametrize(
     ("kind", "word"),
-    [(kind, word) for kind, words in annotate.WORDS.items() for word in words if word not in annotate.SIDES],
+    [(kind, word) for kind in ("pair", "single") for word in answers.WORDS[kind]
+     if word not in (*answers.SIDES, "edited")],
 )
 def test_other_words_choose_no_response(store, kind, word):
     project_id, item_id, ids = make_item(store, kind)
@@ -53,14 +54,31 @@ def test_other_words_choose_no_response(store, kind, word):
     assert (label.verdict, label.chosen_response_id) == (word, None)
 
 
+RESPONSES = {"single": [7], "pair": [7, 8], "ranking": [7, 8, 9, 10]}
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12).map(str.strip)
+
+
+@st.composite
+def an_answer(draw, kind: str, shown: list[int]) -> answers.Answer:
+    """Draw any answer that fits a card."""
+    word = draw(st.sampled_from(answers.WORDS[kind]))
+    strength = draw(st.sampled_from([None, "slightly", "clearly"])) if word in answers.STRONG_WORDS else None
+    reasons = tuple(draw(st.lists(TEXTS, unique=True, max_size=3)))
+    edit = answers.Edit(draw(st.sampled_from(shown)), draw(TEXTS.filter(bool))) if word == "edited" else None
+    cut = draw(st.integers(1, len(shown) - 1)) if word == "ranked" else 0
+    ranking = (*((response_id,) for response_id in shown[:cut]), tuple(shown[cut:])) if cut else None
+    return answers.Answer(word, strength, reasons, draw(TEXTS), ranking, edit)
+
+
 @settings(deadline=None)
-@given(kind=st.sampled_from(["pair", "single"]), data=st.data())
-def test_the_word_of_a_label_is_the_word_that_was_said(kind, data):
-    word = data.draw(st.sampled_from(annotate.WORDS[kind]))
-    shown = data.draw(st.permutations([7, 8])) if kind == "pair" else [7]
-    verdict, chosen = annotate.verdict_of(kind, word, shown)
-    label = annotate.Label(1, "c", 1, "Ann", verdict, chosen, list(shown), None, None, "person", 0.0)
-    assert annotate.word_of(label) == word
+@given(kind=st.sampled_from(["pair", "single", "ranking"]), data=st.data())
+def test_the_answer_of_a_label_is_the_answer_that_was_given(kind, data):
+    answer = data.draw(an_answer(kind, shown := data.draw(st.permutations(RESPONSES[kind]))))
+    fields = answers.meaning(answers.checked(answer, kind, shown), shown)
+    stored = {"id": 1, "client_id": "c", "item_id": 1, "annotator": "Ann", "role": "vote", "chosen_response_id": None}
+    stored |= {"rejected_response_id": None, "ranking": None, "shown_response_ids": list(shown), "active_seconds": 1.0}
+    stored |= {"picked": None, "margin": None, "replaces_id": None, "source": "person", "created_at": 0.0}
+    assert answers.said(Label(**{**stored, **fields}), answer.edit and answer.edit.text) == answer
 
 
 @settings(deadline=None)
@@ -77,13 +95,13 @@ def test_active_seconds_are_finite_and_within_a_day(seconds):
     [
         {"annotator": " "}, {"annotator": "x" * 101}, {"annotator": "a\x00b"}, {"annotator": "\ud800"},
         {"client_id": ""}, {"client_id": "x" * 65}, {"client_id": "no spaces"}, {"session": "ü" * 9},
-        {"word": "good"}, {"word": "c"}, {"word": ""}, {"shown_response_ids": []},
+        {"answer": "good"}, {"answer": "c"}, {"answer": ""}, {"answer": "ranked"}, {"answer": "edited"}, {"shown_response_ids": []},
         {"shown_response_ids": [1, 1]}, {"shown_response_ids": [1]}, {"shown_response_ids": [1, 99]},
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_and_nothing_is_stored(store, changes):
     project_id, item_id, ids = make_item(store)
-    fields = {"word": "a", "shown_response_ids": ids, "annotator": "Ann"}
+    fields = {"answer": "a", "shown_response_ids": ids, "annotator": "Ann"}
     fields |= {"client_id": "client-1", "session": "session-1"}
     with pytest.raises(LabelError):
         annotate.record(store, project_id, item_id, **{**fields, **changes})
@@ -139,7 +157,8 @@ def test_undo_brings_back_the_card_with_its_sides_and_its_word(store):
     (card,) = queue.next_cards(store, project_id, "pair", "Ann", "session-1", 1)
     label = say(store, project_id, item_id, "b", [response.id for response in card.responses])
     undone = annotate.undo(store, project_id, "Ann", client_id="undo-0001")
-    assert (undone.card, undone.word) == (card, "b")
+    assert (undone.card.responses, undone.said) == (card.responses, answers.Answer("b"))
+    assert (undone.card.key, undone.card.messages) == (card.key, card.messages)
     assert store.labels.current_of(item_id, "Ann") is None
     assert [row.verdict for row in store.labels.history(item_id)] == ["chosen", "undo"]
     assert store.labels.history(item_id)[1].replaces_id == label.id
@@ -187,7 +206,7 @@ def test_skipped_items_come_back_when_asked_for(store):
     say(store, project_id, item_id, "skip", ids)
     assert queue.next_cards(store, project_id, "pair", "Ann", "session-1", 5) == []
     assert [card.item_id for card in queue.next_cards(store, project_id, "pair", "Bob", "session-2", 5)] == [item_id]
-    store.items.release("session-2")
+    store.leases.release("session-2")
     assert annotate.restore_skipped(store, project_id, "pair", "Ann", client_id="restore-1") == 1
     assert len(queue.next_cards(store, project_id, "pair", "Ann", "session-1", 5)) == 1
 
@@ -202,6 +221,7 @@ def test_progress_counts_items_labels_and_skips(store):
     assert annotate.progress(store, project_id, "Ann") == annotate.Progress(
         pair=annotate.KindProgress(total=2, done=2, mine=1),
         single=annotate.KindProgress(total=1, done=0, mine=0),
+        ranking=annotate.KindProgress(total=0, done=0, mine=0),
         skipped=1,
     )
 
@@ -220,7 +240,7 @@ def test_history_only_grows_and_the_current_label_is_what_was_said_last(tmp_path
             annotate.undo(store, project_id, "Ann", client_id=f"undo-{number:04d}")
             rows, current = rows + 1, None
         label = store.labels.current_of(item_id, "Ann")
-        assert (annotate.word_of(label) if label else None) == current
+        assert (answers.said(label).word if label else None) == current
         assert len(store.labels.history(item_id)) == rows
         assert store.items.get(item_id).label_count == (current not in (None, "skip"))
     store.close()

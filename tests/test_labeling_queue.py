@@ -81,17 +81,17 @@ def test_a_reloaded_page_takes_over_what_it_held_before(store):
 
 def test_two_tabs_never_hold_the_same_item(store):
     project_id = make_items(store, 10)
-    mine = queue.lease_cards(store, project_id, "pair", "Ann", "session-1", 6).item_ids
-    other_tab = queue.lease_cards(store, project_id, "pair", "Ann", "session-2", 6).item_ids
+    mine = queue.lease_cards(store, project_id, "pair", "Ann", "session-1", 6).keys
+    other_tab = queue.lease_cards(store, project_id, "pair", "Ann", "session-2", 6).keys
     assert len(mine) == 6 and len(other_tab) == 4 and not set(mine) & set(other_tab)
 
 
 def test_cards_that_the_tab_has_are_renewed_but_not_sent_again(store):
     project_id = make_items(store, 4)
-    ids = queue.lease_cards(store, project_id, "pair", "Ann", "session-1", 4).item_ids
-    again = queue.lease_cards(store, project_id, "pair", "Ann", "session-1", 4, known=ids[:3])
-    assert again.item_ids == ids
-    assert [card.item_id for card in again.cards] == [ids[3]]
+    keys = queue.lease_cards(store, project_id, "pair", "Ann", "session-1", 4).keys
+    again = queue.lease_cards(store, project_id, "pair", "Ann", "session-1", 4, known=keys[:3])
+    assert again.keys == keys
+    assert [card.key for card in again.cards] == [keys[3]]
 
 
 def test_a_reservation_ends_by_itself(store, monkeypatch):
@@ -102,7 +102,7 @@ def test_a_reservation_ends_by_itself(store, monkeypatch):
 
 
 def test_an_unknown_kind_is_refused(store):
-    with pytest.raises(LabelError, match="pair or single"):
+    with pytest.raises(LabelError, match="pair or single or ranking"):
         queue.next_cards(store, make_items(store, 1), "triple", "Ann", "session-1", 1)
 
 

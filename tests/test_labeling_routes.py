@@ -40,19 +40,21 @@ def ask(client, route: str, **fields):
 def label_fields(card: dict, **changes) -> dict:
     shown = [response["id"] for response in card["responses"]]
     fields = {"item": card["item_id"], "shown": shown, "word": "a", "client_id": "client-0001", "active_seconds": 1.5}
+    fields["ticket"] = card["ticket"]
     return {**fields, **changes}
 
 
 def test_a_card_is_fetched_labelled_and_undone(store, client):
     project = fill(store, pairs=2, singles=0)
     cards = ask(client, "next", project=project, kind="pair", count=5).json()["cards"]
-    assert len(cards) == 2 and set(cards[0]) == {"item_id", "kind", "messages", "responses"}
+    assert len(cards) == 2
+    assert set(cards[0]) == {"key", "item_id", "kind", "messages", "responses", "ticket"}
     answer = ask(client, "record", project=project, **label_fields(cards[0], word="b"))
     assert answer.status_code == 200
     label = store.labels.get(answer.json()["label"])
     assert label.chosen_response_id == cards[0]["responses"][1]["id"] and label.active_seconds == 1.5
     undone = ask(client, "undo", project=project, client_id="undo-0001").json()
-    assert undone == {"card": cards[0], "word": "b"}
+    assert undone["card"] == cards[0] and undone["said"]["word"] == "b"
 
 
 def test_no_model_name_reaches_the_browser(store, client):
@@ -72,9 +74,9 @@ def test_release_gives_the_items_to_others(store, client):
     project = fill(store, pairs=2, singles=0)
     ask(client, "next", project=project, kind="pair", count=5)
     bob = {"annotator": "Bob", "session": "session-2", "project": project, "kind": "pair", "count": 5}
-    assert client.post("/api/label/next", json=bob).json()["item_ids"] == []
+    assert client.post("/api/label/next", json=bob).json()["keys"] == []
     assert ask(client, "release").status_code == 200
-    assert len(client.post("/api/label/next", json=bob).json()["item_ids"]) == 2
+    assert len(client.post("/api/label/next", json=bob).json()["keys"]) == 2
 
 
 def test_skipped_items_are_restored(store, client):
@@ -88,7 +90,7 @@ def test_skipped_items_are_restored(store, client):
 @pytest.mark.parametrize(
     ("changes", "status"),
     [
-        ({"item": 999}, 404), ({"item": "1"}, 400), ({"item": True}, 400), ({"item": 2**70}, 400), ({"item": -1}, 400),
+        ({"item": 999}, 400), ({"item": "1"}, 400), ({"item": True}, 400), ({"item": 2**70}, 400), ({"item": -1}, 400),
         ({"project": 99}, 400), ({"word": None}, 400), ({"word": "love"}, 400), ({"shown": "ab"}, 400),
         ({"shown": [1, None]}, 400), ({"annotator": ""}, 400), ({"annotator": ["Ann"]}, 400), ({"client_id": 5}, 400),
         ({"session": None}, 400), ({"comment": "x" * 100_000}, 400),
@@ -136,11 +138,14 @@ def test_a_store_that_cannot_write_says_try_again(store, client, monkeypatch):
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.lists(st.integers(), max_size=3)
 )
-NAMES = ("project", "kind", "annotator", "session", "count", "known", "previous", "item", "word", "shown", "client_id")
+NAMES = (
+    "project", "kind", "annotator", "session", "count", "known", "previous", "item", "word", "shown", "client_id",
+    "ticket", "strength", "reasons", "comment", "ranking", "edit", "repeat",
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(route=st.sampled_from(["next", "record", "undo", "release", "restore", "progress"]),
+@given(route=st.sampled_from(["next", "record", "undo", "recent", "release", "restore", "progress"]),
        fields=st.dictionaries(st.sampled_from(NAMES), SCALARS))
 def test_no_request_breaks_a_route(client, route, fields):
     body = json.dumps(fields)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
+from itertools import islice
 
 import pytest
 
 from errors import NotFoundError
 from storage import Project, Store
+from storage.leases import Held
 
 
 def add_items(store: Store, project: Project, count: int, wanted: int = 1) -> list[int]:
@@ -20,7 +23,13 @@ def add_items(store: Store, project: Project, count: int, wanted: int = 1) -> li
 
 
 def lease(store: Store, project: Project, session: str, count: int = 4, annotator: str = "ann", seconds: float = 60):
-    return store.items.lease(project.id, "pair", annotator, session, count, seconds)
+    """Reserve pairs for a tab, as `labeling.queue` does, and return their ids in order."""
+    with store.transaction():
+        held = store.leases.held(project.id, "pair", annotator, session)
+        with closing(store.leases.free(project.id, "pair", annotator, session, "shuffled")) as free:
+            held += [Held(item_id, "shuffled") for item_id in islice(free, count - len(held))]
+        store.leases.take(session, annotator, held, seconds)
+    return [one.item_id for one in held]
 
 
 def label(store: Store, item_id: int, annotator: str = "ann", verdict: str = "tie") -> None:
@@ -47,9 +56,9 @@ def test_an_expired_lease_is_free_again(store: Store, project: Project) -> None:
 def test_released_items_are_free_again(store: Store, project: Project) -> None:
     add_items(store, project, 3)
     held = lease(store, project, "tab 1")
-    store.items.release("tab 1", held[:1])
+    store.leases.release("tab 1", held[:1])
     assert lease(store, project, "tab 2") == held[:1]
-    store.items.release("tab 1")
+    store.leases.release("tab 1")
     assert len(lease(store, project, "tab 2")) == 3
 
 
@@ -75,7 +84,7 @@ def test_many_threads_share_the_last_items_without_overlap(store: Store, project
     given: list[int] = []
 
     def work(number: int) -> None:
-        given.extend(store.items.lease(project.id, "pair", f"person {number}", f"tab {number}", 3, 60))
+        given.extend(lease(store, project, f"tab {number}", 3, f"person {number}"))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(20)]
     for thread in threads:
@@ -93,10 +102,10 @@ def test_an_item_is_stored_once_whatever_the_order_of_its_responses(store: Store
     assert store.items.get(store.items.add(project.id, prompt_id, [a])[0]).kind == "single"
 
 
-@pytest.mark.parametrize("responses", [[], [1, 1], [1, 2, 3], [99]])
+@pytest.mark.parametrize("responses", [[], [1, 1], [1, 2, 99], [99], [1, 2, 3, 4, 5, 6, 7]])
 def test_an_item_of_wrong_responses_is_refused_and_leaves_nothing(store: Store, project: Project, responses) -> None:
     prompt_id, _ = store.prompts.add(project.id, [{"role": "user", "content": "?"}])
-    for text in "abc":
+    for text in "abcdefg":
         store.responses.add(prompt_id, text)
     with pytest.raises(NotFoundError):
         store.items.add(project.id, prompt_id, responses)
