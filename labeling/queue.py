@@ -196,6 +196,8 @@ class _Picks:
     def _lane(self, lane: str, tier: int | None) -> Iterator[int]:
         name = f"{lane} {tier}"
         if name not in self.lanes:
-            found = self.store.leases.free(*self.whose, self.session, lane, tier)
+            # Where one label is enough, people begin apart; else together, so that items get all of theirs early.
+            apart = lane == "fewest" or (lane == "shuffled" and self.settings.labels_per_item == 1)
+            found = self.store.leases.free(*self.whose, self.session, lane, tier, apart)
             self.lanes[name] = self.stack.enter_context(closing(found))
         return self.lanes[name]

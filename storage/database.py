@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,17 +28,21 @@ from storage.prompts import Prompts
 from storage.references import References
 from storage.responses import Responses
 from storage.runs import Runs
+from storage.votes import Votes
 from storage.write_queue import WriteQueue
 
 DATABASE_NAME = "studio.db"
 BUSY_TIMEOUT_SECONDS = 30.0
+# SQLite's own wait for the lock asks ever more seldom, up to ten times a second: beside a process that writes all the
+# time it would starve. So it is asked for a few milliseconds only, again and again.
+POLL_MILLISECONDS = 4
 
 
 class Store:
     """Everything that is kept in one data folder.
 
     folder: the data folder, made when missing. Attributes are the aggregates: `projects`, `prompts`,
-    `responses`, `items`, `leases`, `labels`, `runs`, `references`, `chats`; `writes` runs small writes of many threads together.
+    `responses`, `items`, `leases`, `labels`, `votes`, `runs`, `references`, `chats`; `writes` runs small writes of many threads together.
     Raises StorageError when the folder cannot be written, or the database is newer than the program.
     """
 
@@ -57,6 +62,7 @@ class Store:
         self.items = Items(self)
         self.leases = Leases(self)
         self.labels = Labels(self)
+        self.votes = Votes(self)
         self.runs = Runs(self)
         self.references = References(self)
         self.chats = Chats(self)
@@ -72,6 +78,7 @@ class Store:
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA busy_timeout = {POLL_MILLISECONDS}")
             self._local.db = sqlite_utils.Database(connection)
         return self._local.db
 
@@ -95,7 +102,7 @@ class Store:
             db.conn.execute("RELEASE nested")
             return
         try:
-            db.conn.execute("BEGIN IMMEDIATE")
+            _begin(db.conn)
             try:
                 yield db
             except BaseException:
@@ -149,3 +156,15 @@ class Store:
         if "locked" in text or "busy" in text:
             return StorageError(f"Nothing was stored: another process kept the database for {BUSY_TIMEOUT_SECONDS:.0f} s. Try again.")
         return error
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    """Take the write lock, waiting for it. Raises sqlite3.OperationalError when it was not free in time."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise

@@ -7,6 +7,7 @@ annotator stopped last (a cursor), a bounded number of rows a call: never by sor
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -93,16 +94,18 @@ class Leases:
             db.conn.execute("DELETE FROM leases WHERE session = ?", [former])
 
     def free(
-        self, project_id: int, kind: str, annotator: str, session: str, lane: str, tier: int | None = None
+        self, project_id: int, kind: str, annotator: str, session: str, lane: str, tier: int | None = None,
+        apart: bool = False,
     ) -> Iterator[int]:
         """Yield items of a lane that this tab may be given, from where the annotator stopped, once around.
 
-        lane: one of LANES; tier: the label count, for "fewest". At most MOST_ROWS are looked at; the cursor is kept
+        lane: one of LANES; tier: the label count, for "fewest". apart: begin where nobody else does, in a lane that is
+        sorted by the random position, instead of at its start. At most MOST_ROWS are looked at; the cursor is kept
         when the iterator is closed, so the next call goes on there.
         """
         name = lane if tier is None else f"{lane} {tier}"
         whose = [project_id, kind, annotator, name]
-        begun = self._cursor(whose)
+        begun = self._cursor(whose) or ((zlib.crc32(annotator.encode()) / 2**32, 0) if apart else START)
         values = {"project": project_id, "kind": kind, "annotator": annotator, "session": session, "tier": tier}
         reached, rows_left = begun, MOST_ROWS
         try:
@@ -124,12 +127,11 @@ class Leases:
             if reached != begun:
                 self.store.db.conn.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?, ?)", [*whose, *reached])
 
-    def _cursor(self, whose: Sequence[object]) -> tuple[float, int]:
-        row = self.store.db.conn.execute(
+    def _cursor(self, whose: Sequence[object]) -> tuple[float, int] | None:
+        return self.store.db.conn.execute(
             "SELECT after_key, after_id FROM cursors WHERE project_id = ? AND kind = ? AND annotator = ? AND lane = ?",
             whose,
         ).fetchone()
-        return row or START
 
     def _walk(self, lane: str, values: dict, after: tuple[float, int], limit: int) -> list[tuple[int, float, int]]:
         condition, key = LANES[lane]

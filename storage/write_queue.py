@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from storage.database import Store
 
 MOST_TOGETHER = 64
+# Between two transactions the lock is free for so long: other processes (a run, an import) find it, and more gathers.
+PAUSE_SECONDS = 0.002
 
 
 class WriteQueue:
@@ -52,6 +55,8 @@ class WriteQueue:
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
             self._run_together(batch)
+            if not self._jobs.empty():
+                time.sleep(PAUSE_SECONDS)
         self.store.close()
 
     def _next_batch(self) -> list[tuple[Callable[[], Any], Future]] | None:
