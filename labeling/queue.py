@@ -22,6 +22,7 @@ from storage.records import KINDS, REPEAT, Message
 
 LEASE_SECONDS = 240.0
 MAX_CARDS = 50
+EXTRAS = (CHECK, REPEAT)
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def lease_cards(
         wanted = min(max(count, 1), MAX_CARDS)
         with ExitStack() as stack:
             picks = _Picks(store, project_id, kind, annotator, session, settings, draws or random.Random(), stack)
-            fresh = picks.take(wanted - len(held), bool(held))
+            fresh = picks.take(wanted - len(held), held)
         held = held[:wanted] + fresh
         store.leases.take(session, annotator, held, LEASE_SECONDS)
         cards = [card_for(store, one, annotator, tickets) for one in held if key_of(one.item_id, one.picked) not in known]
@@ -156,18 +157,17 @@ class _Picks:
         self.taken: set[int] = set()
         self.lanes: dict[str, Iterator[int]] = {}
 
-    def take(self, count: int, has_work: bool) -> list[Held]:
-        """Return up to `count` new items. Checks and repeats come among work, never alone at its end."""
+    def take(self, count: int, held: Sequence[Held]) -> list[Held]:
+        """Return up to `count` new items. Checks and repeats come only where there is work beside them."""
         picks: list[Held] = []
+        has_work = any(one.picked not in EXTRAS for one in held)
         while len(picks) < count:
-            extra = self._extra() if picks or has_work else None
-            pick = extra or self._work()
+            pick = (self._extra() if has_work else None) or self._work()
             if pick is None:
                 break
+            has_work = has_work or pick.picked not in EXTRAS
             self.taken.add(pick.item_id)
             picks.append(pick)
-        while picks and not has_work and picks[-1].picked in (CHECK, REPEAT):
-            picks.pop()
         return picks
 
     def _extra(self) -> Held | None:

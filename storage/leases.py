@@ -25,7 +25,7 @@ LANES = {
     "contradicted": ("AND contradiction IS NOT NULL", "-contradiction"),
 }
 CHECK = "check"
-START = (float("-inf"), 0)
+START = (-1e300, 0)
 ROWS_AT_ONCE = 16
 MOST_ROWS = 2_000
 # A repeat comes after at least so many other labels.
@@ -75,7 +75,8 @@ class Leases:
         place = conn.execute("SELECT coalesce(max(place), 0) FROM leases WHERE session = ?", [session]).fetchone()[0]
         conn.executemany(
             "INSERT INTO leases (item_id, session, annotator, picked, place, expires_at) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (item_id, session) DO UPDATE SET expires_at = excluded.expires_at",
+            " ON CONFLICT (item_id, session) DO UPDATE SET expires_at = excluded.expires_at, picked = excluded.picked,"
+            " place = iif(picked = excluded.picked, place, excluded.place)",
             [(one.item_id, session, annotator, one.picked, place + step, ends) for step, one in enumerate(held, 1)],
         )
 
@@ -184,14 +185,15 @@ class Leases:
         first = int(oldest + draw * (last - oldest))
         rows = conn.execute(
             """
-            SELECT item_id FROM current_labels AS own JOIN items ON items.id = own.item_id
+            SELECT own.item_id FROM current_labels AS own JOIN items ON items.id = own.item_id
             JOIN labels ON labels.id = own.label_id
             WHERE own.annotator = :annotator AND own.role = 'vote' AND own.label_id BETWEEN :first AND :last
               AND project_id = :project AND kind = :kind AND is_check = 0
               AND verdict NOT IN ('skip', 'flag') AND source = 'person'
               AND NOT EXISTS (SELECT 1 FROM current_labels
                               WHERE item_id = own.item_id AND role = 'repeat' AND annotator = :annotator)
-              AND NOT EXISTS (SELECT 1 FROM leases WHERE item_id = own.item_id AND annotator = :annotator)
+              AND NOT EXISTS (SELECT 1 FROM leases
+                              WHERE item_id = own.item_id AND annotator = :annotator AND picked = 'repeat')
             ORDER BY own.label_id LIMIT :limit
             """,
             {

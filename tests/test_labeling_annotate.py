@@ -244,3 +244,108 @@ def test_history_only_grows_and_the_current_label_is_what_was_said_last(tmp_path
         assert len(store.labels.history(item_id)) == rows
         assert store.items.get(item_id).label_count == (current not in (None, "skip"))
     store.close()
+
+
+def make_ranking(store: Store, count: int = 4) -> tuple[int, int, list[int]]:
+    project_id = store.projects.ensure("P").id
+    prompt_id, _ = store.prompts.add(project_id, [{"role": "user", "content": f"Rank {count}"}])
+    ids = [store.responses.add(prompt_id, f"Answer {number}")[0] for number in range(count)]
+    return project_id, store.items.add(project_id, prompt_id, ids)[0], ids
+
+
+def test_what_goes_with_an_answer_is_stored_with_it(store):
+    project_id, item_id, ids = make_item(store)
+    label = say(store, project_id, item_id, answers.Answer("b", "slightly", ("kind", "short"), "Nicer."), ids)
+    assert (label.chosen_response_id, label.strength, label.reasons, label.comment) == (ids[1], 1, ["kind", "short"], "Nicer.")
+    assert store.labels.get(label.id) == label
+
+
+def test_a_change_clears_what_depended_on_the_old_label_and_keeps_it_in_the_history(store):
+    project_id, item_id, ids = make_item(store)
+    say(store, project_id, item_id, answers.Answer("b", "clearly", ("kind",), "Nicer."), ids, 1)
+    final = {"client_id": "final-0001", "shown_response_ids": ids, "role": "final"}
+    store.labels.add(item_id, "Judge", "tie", **final)
+    changed = say(store, project_id, item_id, "a", ids, 2)
+    assert (changed.strength, changed.reasons, changed.comment) == (None, [], "")
+    assert store.labels.current(item_id, "final") == []
+    assert [row.comment for row in store.labels.history(item_id)] == ["Nicer.", "", ""]
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_a_ranking_is_stored_as_tiers_and_comes_back_with_undo(store, count):
+    project_id, item_id, ids = make_ranking(store, count)
+    tiers = ((ids[1],), tuple([ids[0], *ids[2:]]))
+    label = say(store, project_id, item_id, answers.Answer("ranked", ranking=tiers), ids)
+    assert label.ranking == [[ids[1]], [ids[0], *ids[2:]]] and store.items.get(item_id).kind == "ranking"
+    assert annotate.undo(store, project_id, "Ann", client_id="undo-0001").said.ranking == tiers
+
+
+def test_a_better_answer_is_chosen_and_the_original_rejected(store):
+    project_id, item_id, ids = make_item(store)
+    label = say(store, project_id, item_id, answers.Answer("edited", edit=answers.Edit(ids[0], "Much better.")), ids)
+    assert label.verdict == "edited" and label.rejected_response_id == ids[0]
+    written = store.responses.get(label.chosen_response_id)
+    assert (written.text, written.author) == ("Much better.", "Ann")
+    (row,) = store.labels.judged(project_id)
+    assert [(one["text"], one["chosen"]) for one in row["responses"]] == [("Much better.", True), ("x", False)]
+    assert annotate.undo(store, project_id, "Ann", client_id="undo-0001").said.edit == answers.Edit(ids[0], "Much better.")
+    assert list(store.labels.judged(project_id)) == []
+
+
+def test_a_better_answer_that_changes_nothing_is_refused(store):
+    project_id, item_id, ids = make_item(store)
+    with pytest.raises(LabelError, match="the same as one that was shown"):
+        say(store, project_id, item_id, answers.Answer("edited", edit=answers.Edit(ids[0], " y ")), ids)
+    assert store.labels.history(item_id) == []
+
+
+def test_a_flag_is_no_label_and_keeps_its_comment(store):
+    project_id, item_id, ids = make_item(store)
+    label = say(store, project_id, item_id, answers.Answer("flag", comment="Cut off."), ids)
+    assert (label.verdict, label.comment, store.items.get(item_id).label_count) == ("flag", "Cut off.", 0)
+    assert annotate.progress(store, project_id, "Ann").skipped == 1
+    assert queue.next_cards(store, project_id, "pair", "Ann", "session-1", 5) == []
+    assert annotate.restore_skipped(store, project_id, "pair", "Ann", client_id="restore-1") == 1
+
+
+def test_a_second_answer_is_kept_beside_the_first_and_does_not_count(store):
+    project_id, item_id, ids = make_item(store)
+    first = say(store, project_id, item_id, "a", ids, 1)
+    second = say(store, project_id, item_id, "b", ids[::-1], 2, picked="repeat")
+    assert second.role == "repeat" and store.labels.current_of(item_id, "Ann") == first
+    assert store.items.get(item_id).label_count == 1 and len(list(store.labels.judged(project_id))) == 1
+    undone = annotate.undo(store, project_id, "Ann", client_id="undo-0001")
+    assert undone.said.word == "b" and undone.card.key == f"{item_id}r"
+    assert store.labels.current_of(item_id, "Ann") == first
+
+
+def test_a_second_answer_without_a_first_is_refused(store):
+    project_id, item_id, ids = make_item(store)
+    with pytest.raises(LabelError, match="no first answer"):
+        say(store, project_id, item_id, "a", ids, picked="repeat")
+
+
+def test_everybody_may_answer_a_check_and_no_vote_on_it_is_trained_on(store):
+    project_id, item_id, ids = make_item(store)
+    store.labels.add(
+        item_id, "Judge", "chosen", client_id="final-0001", shown_response_ids=ids, chosen_response_id=ids[0], role="final"
+    )
+    store.items.set_check(item_id, True)
+    for number in range(5):
+        say(store, project_id, item_id, "b", ids, number, annotator=f"Person {number}", picked="check")
+    say(store, project_id, item_id, "a", ids, 9, annotator="Person 0", picked="check")  # a changed mind
+    assert [row["annotator"] for row in store.labels.judged(project_id)] == ["Judge"]
+    assert annotate.progress(store, project_id, "Person 1").pair == annotate.KindProgress(total=0, done=0, mine=0)
+
+
+def test_the_last_labels_come_back_as_they_were_shown_newest_first(store):
+    said = []
+    for number in range(annotate.RECENT + 3):
+        project_id, item_id, ids = make_item(store)
+        word, shown = ("a", "tie", "skip")[number % 3], ids[:: 1 if number % 2 else -1]
+        say(store, project_id, item_id, word, shown, number)
+        said.append((item_id, word, shown))
+    latest = annotate.recent(store, project_id, "Ann")
+    found = [(one.card.item_id, one.said.word, [response.id for response in one.card.responses]) for one in latest]
+    assert found == said[: -annotate.RECENT - 1 : -1]
+    assert annotate.recent(store, project_id, "Bob") == []

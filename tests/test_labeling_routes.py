@@ -105,6 +105,91 @@ def test_a_bad_label_is_refused_with_a_sentence_and_not_stored(store, client, ch
     assert store.labels.history(card["item_id"]) == []
 
 
+def test_a_label_needs_the_ticket_of_its_card_and_annotator(store, client):
+    project = fill(store, pairs=2, singles=0)
+    one, two = ask(client, "next", project=project, kind="pair", count=2).json()["cards"]
+    for forged in (None, "", "shuffled.0", two["ticket"], one["ticket"].replace("shuffled", "check"), 7):
+        answer = ask(client, "record", project=project, **label_fields(one, ticket=forged))
+        assert answer.status_code == 400 and "not given" in answer.json()["error"]
+    turned = label_fields(one, shown=[response["id"] for response in one["responses"]][::-1])
+    assert ask(client, "record", project=project, **turned).status_code == 400
+    bob = {"annotator": "Bob", "session": "session-2", "project": project, **label_fields(one)}
+    assert client.post("/api/label/record", json=bob).status_code == 400
+    assert store.labels.counts(project) == {}
+    assert ask(client, "record", project=project, **label_fields(one)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"strength": "very"}, "slightly or clearly"), ({"strength": 3}, "slightly"), ({"strength": ["clearly"]}, "slightly"),
+        ({"comment": "x" * 4_001}, "4,001 characters"), ({"comment": "x" * 1_000_000}, "larger than 512 KiB"),
+        ({"comment": ["x"]}, "text"), ({"comment": "\0"}, "cannot be stored"), ({"reasons": "kind"}, "list of texts"),
+        ({"reasons": [str(number) for number in range(30)]}, "At most"), ({"ranking": 5}, "ranking"),
+        ({"ranking": [[1], [2]]}, "goes with"), ({"edit": {"response": 1, "text": "x"}}, "goes with"),
+        ({"word": "edited", "edit": {"response": 10**6, "text": "x"}}, "not one of those"),
+        ({"word": "edited", "edit": {"response": 1, "text": " "}}, "empty"), ({"word": "edited", "edit": "x"}, "edit"),
+    ],
+)  # fmt: skip
+def test_what_goes_with_a_label_is_refused_with_it_and_nothing_is_half_stored(store, client, changes, words):
+    project = fill(store, pairs=1, singles=0)
+    (card,) = ask(client, "next", project=project, kind="pair", count=1).json()["cards"]
+    before = len(store.responses.of_prompt(1))
+    answer = ask(client, "record", project=project, **label_fields(card, **changes))
+    assert answer.status_code == 400 and words in answer.json()["error"]
+    assert store.labels.history(card["item_id"]) == [] and len(store.responses.of_prompt(1)) == before
+
+
+def test_a_label_sent_twice_is_stored_once(store, client):
+    project = fill(store, pairs=1, singles=0)
+    (card,) = ask(client, "next", project=project, kind="pair", count=1).json()["cards"]
+    fields = label_fields(card, strength="clearly", reasons=["kind"], comment="Good.")
+    answers = [ask(client, "record", project=project, **fields).json() for _ in range(3)]
+    assert answers[0] == answers[1] == answers[2]
+    (label,) = store.labels.history(card["item_id"])
+    assert (label.strength, label.reasons, label.comment, label.picked) == (2, ["kind"], "Good.", "shuffled")
+
+
+def test_a_label_of_a_deleted_item_is_refused(store, client):
+    project = fill(store, pairs=1, singles=0)
+    (card,) = ask(client, "next", project=project, kind="pair", count=1).json()["cards"]
+    store.db.execute("DELETE FROM items")
+    assert ask(client, "record", project=project, **label_fields(card)).status_code == 404
+
+
+def test_the_last_labels_can_be_opened_and_changed(store, client):
+    project = fill(store, pairs=2, singles=0)
+    (card, _) = ask(client, "next", project=project, kind="pair", count=2).json()["cards"]
+    ask(client, "record", project=project, **label_fields(card, strength="clearly", comment="Good."))
+    (latest,) = ask(client, "recent", project=project).json()["labels"]
+    assert latest["said"] == {
+        "word": "a", "strength": "clearly", "reasons": [], "comment": "Good.", "ranking": None, "edit": None,
+    }  # fmt: skip
+    assert latest["card"]["responses"] == card["responses"]
+    changed = label_fields(latest["card"], word="tie", client_id="client-0002")
+    assert ask(client, "record", project=project, **changed).status_code == 200
+    assert [label.verdict for label in store.labels.history(card["item_id"])] == ["chosen", "tie"]
+    assert store.items.get(card["item_id"]).label_count == 1
+
+
+def test_a_ranking_and_a_better_answer_are_taken(store, client):
+    project = fill(store, pairs=1, singles=0)
+    prompt_id, _ = store.prompts.add(project, [{"role": "user", "content": "Rank"}])
+    ids = [store.responses.add(prompt_id, text)[0] for text in "wxyz"]
+    store.items.add(project, prompt_id, ids)
+    (card,) = ask(client, "next", project=project, kind="ranking", count=5).json()["cards"]
+    tiers = [[ids[2]], [ids[0], ids[3]], [ids[1]]]
+    fields = label_fields(card, word="ranked", ranking=tiers)
+    assert ask(client, "record", project=project, **fields).status_code == 200
+    assert store.labels.current_of(card["item_id"], "Ann").ranking == tiers
+    (pair,) = ask(client, "next", project=project, kind="pair", count=5).json()["cards"]
+    edit = {"response": pair["responses"][1]["id"], "text": "A better one."}
+    fields = label_fields(pair, word="edited", edit=edit, client_id="client-0002")
+    assert ask(client, "record", project=project, **fields).status_code == 200
+    undone = ask(client, "undo", project=project, client_id="undo-0001").json()
+    assert undone["said"]["edit"] == edit
+
+
 @pytest.mark.parametrize("seconds", [None, -5, "NaN", float("1e300"), [], {}])
 def test_a_wrong_clock_does_not_lose_the_label(store, client, seconds):
     project = fill(store, pairs=1, singles=0)
