@@ -19,7 +19,7 @@ from errors import ConfigError, ModelError, NotFoundError, WorkerError
 from models.client import Endpoint, Sampling, Workers
 from storage import Project, Store
 from transfer import batch, drawing, example
-from transfer.batch import pairs_to_show
+from transfer.batch import pairs_to_show, rankings_to_show
 from transfer.candidates import GenerateReport, generate, generate_at
 
 @pytest.fixture
@@ -103,6 +103,21 @@ def test_single_items_are_made_when_asked_for(store: Store, asked: Project, serv
     report = draw(store, asked, server, kinds=("single",))
     assert (report.pairs, report.singles) == (0, 12)
     assert draw(store, asked, server, kinds=("pair", "single")).pairs == 6
+
+
+def test_rankings_are_made_of_three_to_six_responses(store: Store, asked: Project, server: Server) -> None:
+    report = draw(store, asked, server, kinds=("ranking",), per_prompt=4)
+    assert (report.pairs, report.singles, report.rankings) == (0, 0, 6)
+    assert store.items.counts(asked.id)["ranking"] == {"total": 6, "done": 0}
+    with pytest.raises(ConfigError, match="at least 3"):
+        draw(store, asked, server, kinds=("ranking",), per_prompt=2)
+
+
+@given(st.integers(0, 40))
+def test_rankings_use_every_response_once_where_there_are_three(count: int) -> None:
+    groups = rankings_to_show(range(count))
+    assert all(3 <= len(group) <= 6 for group in groups)
+    assert [each for group in groups for each in group] == list(range(count if count >= 3 else 0))
 
 
 def test_identical_responses_are_redrawn_then_left_out(store: Store, asked: Project, server: Server) -> None:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from errors import AppError, WorkerError
 from models.client import Completion
 from storage import Prompt, Store
+from storage.records import MOST_RANKED
 from transfer.drawing import Drawer, Task, drawn
 from transfer.wording import counted
 
@@ -43,6 +44,13 @@ def pairs_to_show(own: Sequence[int], others: Sequence[int]) -> list[tuple[int, 
         partner = own[:1] if len(own) > 1 else others[-1:]
         pairs += [(other, own[-1]) for other in partner]
     return pairs
+
+
+def rankings_to_show(own: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return which responses of this model to one prompt are ranked together: as many as can be, three at least."""
+    groups = -(-len(own) // MOST_RANKED)
+    cuts = [len(own) * number // groups for number in range(groups + 1)] if groups else []
+    return [tuple(own[start:end]) for start, end in zip(cuts, cuts[1:]) if end - start >= 3]
 
 
 class Batch:
@@ -146,6 +154,8 @@ class Batch:
             groups += pairs_to_show(want.own, [key for key in known if key not in want.own])
         if "single" in self.kinds:
             groups += [(response_id,) for response_id in want.own]
+        if "ranking" in self.kinds:
+            groups += rankings_to_show(want.own)
         for group in groups:
             _, new = self.store.items.add(self.project_id, want.prompt.id, group)
-            self.counts["pairs" if len(group) == 2 else "singles"] += new
+            self.counts[{1: "singles", 2: "pairs"}.get(len(group), "rankings")] += new

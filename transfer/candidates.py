@@ -16,20 +16,20 @@ from typing import Any
 from errors import ConfigError, ModelError, NotFoundError, WorkerError
 from models.client import Endpoint, Sampling, Workers
 from storage import Project, Store
+from storage.records import KINDS
 from transfer.batch import Batch, Progress
 from transfer.drawing import Drawer, FindEndpoint
 from transfer.wording import counted, listed
 
 MAX_PER_PROMPT = 64
-KINDS = ("pair", "single")
 
 
 @dataclass(frozen=True)
 class GenerateReport:
     """What a generation did.
 
-    prompts: prompts that lacked responses. responses, pairs, singles: how many of each are new. identical:
-    responses left out, since the prompt had them already after some redraws. tokens: tokens drawn.
+    prompts: prompts that lacked responses. responses, pairs, singles, rankings: how many of each are new.
+    identical: responses left out, since the prompt had them already after some redraws. tokens: tokens drawn.
     """
 
     project: str
@@ -40,6 +40,7 @@ class GenerateReport:
     identical: int
     pairs: int
     singles: int
+    rankings: int
     tokens: int
     cancelled: bool
     seconds: float
@@ -53,6 +54,7 @@ class GenerateReport:
         news = [
             counted(self.responses, "new response"), counted(self.pairs, "new pair"),
             counted(self.singles, "new single response to label", "new single responses to label"),
+            counted(self.rankings, "new ranking"),
         ]
         found = listed([part for part in news if not part.startswith("0 ")])
         if self.cancelled:
@@ -101,7 +103,7 @@ def generate_at(
 
     endpoint: where to ask, or a function that says so before every request. model_name: the model's name there.
     model, run_id: what is stored as the responses' origin: the base model and the run of the adapter, if any.
-    sampling.seed: the same seed draws the same responses; None draws new ones. kinds: "pair" and/or "single".
+    sampling.seed: the same seed draws the same responses; None draws new ones. kinds: some of "pair", "single" and "ranking".
     prompt_ids: only these prompts. progress: called with responses stored and wanted, in this thread.
     stop: set it to cancel; what is there is kept.
     Raises ConfigError for settings out of range, NotFoundError when there are no prompts, and WorkerError when
@@ -122,7 +124,7 @@ def generate_at(
     except WorkerError as error:
         kept = counted(batch.counts["responses"], "response")
         raise WorkerError(f"{error} {kept} drawn before that are kept; generate again to go on from there.") from error
-    names = ("prompts", "responses", "identical", "pairs", "singles", "tokens")
+    names = ("prompts", "responses", "identical", "pairs", "singles", "rankings", "tokens")
     return GenerateReport(
         project.name, model, run_id, **{name: batch.counts[name] for name in names},
         cancelled=stop.is_set(), seconds=round(time.monotonic() - started, 3),
@@ -139,5 +141,7 @@ def _check(per_prompt: int, sampling: Sampling, kinds: Sequence[str]) -> None:
         problems.append("at temperature 0 a model always says the same: ask for 1 response, or a higher temperature")
     if not kinds or set(kinds) - set(KINDS):
         problems.append(f"kinds should be of {', '.join(KINDS)}, not {', '.join(kinds) or 'none'}")
+    if "ranking" in kinds and per_prompt < 3:
+        problems.append(f"a ranking needs at least 3 responses per prompt, not {per_prompt}")
     if problems:
         raise ConfigError(problems)

@@ -21,19 +21,21 @@ from transfer.jobs import Jobs, JobState, Progress
 from transfer.prompts import WriteReport, write_prompts
 
 DEMO = "demo"
-SHOWN_AS = {"pair": "as pairs (which is better?)", "single": "one by one (good or bad?)"}
+SHOWN_AS = {"pair": "as pairs (which is better?)", "single": "one by one (good or bad?)", "ranking": "three to six in order"}
 RUN_KEY = re.compile(r"run-(\d+)")
 
 
 @dataclass(frozen=True)
 class Overview:
-    """What a project holds. pairs_done, singles_done: those that have all the labels they want."""
+    """What a project holds. pairs_done and so on: those that have all the labels they want."""
 
     prompts: int = 0
     pairs: int = 0
     pairs_done: int = 0
     singles: int = 0
     singles_done: int = 0
+    rankings: int = 0
+    rankings_done: int = 0
     labels: int = 0
 
 
@@ -51,7 +53,8 @@ class Desk:
         items, labels = self.store.items.counts(project_id), self.store.labels.counts(project_id)
         return Overview(
             self.store.prompts.count(project_id), items["pair"]["total"], items["pair"]["done"],
-            items["single"]["total"], items["single"]["done"], labels.total() - labels["skip"],
+            items["single"]["total"], items["single"]["done"], items["ranking"]["total"], items["ranking"]["done"],
+            labels.total() - labels["skip"] - labels["flag"],
         )
 
     def bring_in(self, project_id: int | None, new_name: str, upload: str | None) -> ImportReport:

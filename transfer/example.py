@@ -26,6 +26,7 @@ Prefer the answer that is **polite**, **short** and **right**.
 
 Any other rule works too, as long as you keep to it: the model learns what you reward.
 """
+REASONS = ["polite", "short", "right"]
 MODEL = "demo"
 SOURCE = "example"
 PER_PROMPT = 2
@@ -59,6 +60,7 @@ def ensure_project(store: Store) -> Project | None:
         if projects:
             return next((project for project in projects if project.is_example), None)
         project = store.projects.ensure(NAME, GUIDELINES, is_example=True)
+        store.projects.set_labeling(project.id, {"reasons": REASONS})
         for messages in STARTERS:
             store.prompts.add(project.id, messages, SOURCE)
     return project
