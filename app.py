@@ -42,11 +42,12 @@ SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans",
 
 
 def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
-    """Build the page: a header that chooses the project and the annotator, and the four tabs."""
+    """Build the page: a header that chooses the project and the annotator, and the tabs."""
     import gradio as gr
 
     from chat import tab as chat_tab
     from labeling import tab as label_tab
+    from review import tab as review_tab
     from training import tab as train_tab
     from transfer import tab as data_tab
 
@@ -61,6 +62,8 @@ def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
         with gr.Tabs(elem_id="studio-tabs"):
             with gr.Tab("Label", id="label") as tab:
                 label_tab.build(page, tab, store, project, annotator)
+            with gr.Tab("Review", id="review") as tab:
+                review_tab.build(page, tab, store, project, annotator)
             with gr.Tab("Train", id="train") as tab:
                 train_tab.build(page, tab, store, project, workers)
             with gr.Tab("Chat", id="chat") as tab:
@@ -95,6 +98,7 @@ def create_app(store: Store, workers: Workers, jobs: Jobs) -> FastAPI:
     from chat import tab as chat_tab
     from labeling import routes
     from labeling import tab as label_tab
+    from review import tab as review_tab
     from training import tab as train_tab
     from transfer import tab as data_tab
 
@@ -103,7 +107,7 @@ def create_app(store: Store, workers: Workers, jobs: Jobs) -> FastAPI:
     app.get("/health")(lambda: {"status": "ok"})
 
     app.add_middleware(SecurityHeaders)
-    tabs = (label_tab, train_tab, chat_tab, data_tab)
+    tabs = (label_tab, review_tab, train_tab, chat_tab, data_tab)
     own_css = (Path(__file__).parent / "app.css").read_text(encoding="utf-8")
     return gr.mount_gradio_app(
         app,

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from storage.database import Store
 
 PREFERENCE = "verdict NOT IN ('skip', 'flag', 'undo')"
-# Which items a list shows. What two people chose is the same when the response, the ranking or the verdict is.
+# What is the same for two people who chose the same; they may name the equals of a ranking in another order.
+CHOICE = """CASE WHEN verdict = 'ranked' THEN (
+        SELECT group_concat((SELECT group_concat(value) FROM (SELECT value FROM json_each(tier.value) ORDER BY value)), '>')
+        FROM (SELECT value FROM json_each(ranking) ORDER BY key) AS tier)
+    WHEN verdict = 'chosen' THEN chosen_response_id ELSE verdict END"""
+# Which items a list shows.
 VIEWS = {
     "differ": "choices > 1 AND NOT decided AND NOT is_check",
     "agree": "choices = 1 AND NOT decided AND NOT is_check",
@@ -85,8 +90,10 @@ class Votes:
             """,
             [project_id, kind, kind],
         )
+        latest, places = None, {}
         for item_id, kind_, is_check, who, role, verdict, chosen, ranking, reasons, *given, shown, source, ids in rows:
-            places = {response_id: position for position, response_id in enumerate(json.loads(ids))}
+            if item_id != latest:
+                latest, places = item_id, {each: position for position, each in enumerate(json.loads(ids))}
             yield Vote(
                 item_id, kind_, bool(is_check), who, role, verdict,
                 places[chosen] if verdict == "chosen" else None,
@@ -115,8 +122,7 @@ class Votes:
         is_vote = f"labels.role = 'vote' AND {PREFERENCE}"
         return f"""
             SELECT items.id, is_check, count(*) FILTER (WHERE {is_vote}) AS votes,
-                   count(DISTINCT iif({is_vote}, iif(verdict = 'edited', verdict,
-                         coalesce(chosen_response_id, ranking, verdict)), NULL)) AS choices,
+                   count(DISTINCT iif({is_vote}, {CHOICE}, NULL)) AS choices,
                    count(*) FILTER (WHERE labels.role = 'vote' AND verdict = 'flag') AS flags,
                    max(labels.role = 'final') AS decided
             FROM items

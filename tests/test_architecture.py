@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("storage", "labeling", "models", "training", "chat", "transfer", "demo")
+PACKAGES = ("storage", "labeling", "models", "training", "chat", "transfer", "review", "demo")
 OURS = {*PACKAGES, "app", "commands", "errors", "settings"}
 MAY_IMPORT = {
     "errors": set(),
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "training": {"storage", "models", "errors"},
     "chat": {"storage", "models", "errors", "demo"},
     "transfer": {"storage", "models", "errors", "demo"},
+    "review": {"storage", "labeling", "errors"},
     "commands": OURS - {"app"},
     "app": OURS,
 }
@@ -30,7 +31,7 @@ TORCH_FAMILY = {"torch", "transformers", "peft", "accelerate", "safetensors"}
 # What the web process loads: everything the page needs. None of it may bring torch in.
 WEB_MODULES = (
     "app", "commands", "storage", "labeling.tab", "labeling.routes", "training.tab", "training.job",
-    "training.config", "training.dataset", "chat.tab", "transfer.tab", "models.client", "models.catalog",
+    "training.config", "training.dataset", "chat.tab", "transfer.tab", "review.tab", "models.client", "models.catalog",
     "demo.prompts",
 )
 

@@ -82,6 +82,40 @@ def test_a_prompt_alone_becomes_a_record_without_responses(row: dict) -> None:
     assert read(row) == Record([USER])
 
 
+VOTE = {"prompt": USER["content"], "response_a": "It is blue.", "response_b": "It is green.", "label": "a"}
+
+
+@pytest.mark.parametrize(
+    ("label", "verdict", "preferred"),
+    [("a", "chosen", 0), ("b", "chosen", 1), ("tie", "tie", 0), ("both_bad", "both_bad", 0)],
+)
+def test_a_vote_keeps_its_sides_and_who_gave_it(label: str, verdict: str, preferred: int) -> None:
+    row = {"prompt": [USER], "response_a": [BLUE], "response_b": GREEN, "label": label, "annotator": " Ann Ö. "}
+    assert format_of(row).name == "pairwise-votes"
+    assert read(row) == Record([USER], ("It is blue.", "It is green."), verdict, preferred, "Ann Ö.")
+
+
+def test_a_vote_without_an_annotator_is_nobodys() -> None:
+    assert read(VOTE) == read({**VOTE, "annotator": None}) == PAIR
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 101, "a\nb", "a\u200bb", "a\0b", "\ud800", 3, ["Ann"]])
+def test_a_name_that_cannot_be_shown_is_refused(name: Any) -> None:
+    with pytest.raises(RowError, match="'annotator'"):
+        read({**VOTE, "annotator": name})
+
+
+@pytest.mark.parametrize("label", [None, "A", "first", "", 1, True, ["a"]])
+def test_a_vote_says_one_of_its_words(label: Any) -> None:
+    with pytest.raises(RowError, match="'label' should be one of a, b, tie, both_bad, not"):
+        read({**VOTE, "label": label})
+
+
+def test_a_vote_without_its_word_is_refused_not_taken_for_a_prompt() -> None:
+    with pytest.raises(RowError, match="'label' should be one of"):
+        read({name: value for name, value in VOTE.items() if name != "label"})
+
+
 def test_system_message_and_several_turns_are_kept() -> None:
     turns = [SYSTEM, USER, BLUE, {"role": "user", "content": "And at night?"}]
     row = {"chosen": [*turns, {"role": "assistant", "content": "Black."}], "rejected": [*turns, GREEN]}
@@ -172,7 +206,12 @@ json_values = st.recursive(
     | st.dictionaries(st.sampled_from(["role", "content", "from", "value", "type", "text"]), inner, max_size=3),
     max_leaves=8,
 )
-fields = st.sampled_from(["prompt", "chosen", "rejected", "completion", "label", "messages", "conversations", "system"])
+fields = st.sampled_from(
+    [
+        "prompt", "chosen", "rejected", "completion", "label", "messages", "conversations", "system", "response_a",
+        "response_b", "annotator",
+    ]
+)
 
 
 @given(st.dictionaries(fields, json_values, max_size=5))

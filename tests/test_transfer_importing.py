@@ -113,6 +113,77 @@ def test_a_file_that_changed_its_mind_replaces_the_label_and_says_so(store: Stor
     assert next(each["text"] for each in row["responses"] if each["chosen"]) == "No 1."
 
 
+def votes(*said: tuple[str | None, str], mirrored: bool = False, number: int = 1) -> list[dict[str, Any]]:
+    """Rows of one item: who says what; mirrored: with the responses the other way round."""
+    a, b = (f"No {number}.", f"Yes {number}.") if mirrored else (f"Yes {number}.", f"No {number}.")
+    rows = [{"prompt": f"Question {number}?", "response_a": a, "response_b": b, "annotator": who, "label": label} for who, label in said]
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
+def said(store: Store, project_id: int) -> dict[str, str | int]:
+    """What each annotator's current vote says: the position of the chosen response, or the verdict."""
+    return {vote.annotator: vote.choice for vote in store.votes.of_project(project_id)}
+
+
+def test_votes_of_several_people_on_one_pair_become_one_item_that_is_done(store: Store, write: Write) -> None:
+    project = store.projects.ensure("New")
+    store.projects.set_labeling(project.id, {"labels_per_item": 3})
+    rows = [*votes(("ann", "a"), ("bob", "b")), *votes(("ann", "tie"), number=2), *votes(("cat", "both_bad"))]
+    report = import_file(store, "New", write(rows))
+    assert (report.format, report.rows, report.pairs, report.labels) == ("pairwise-votes", 4, 2, 4)
+    assert (report.duplicates, report.replaced) == (0, 0)
+    assert store.items.counts(project.id)["pair"] == {"total": 2, "done": 2}
+    labels = [(vote.annotator, vote.choice, vote.source) for vote in store.votes.of_project(project.id)]
+    assert labels == [
+        ("ann", 0, "import"), ("bob", 1, "import"), ("cat", "both_bad", "import"), ("ann", "tie", "import"),
+    ]
+
+
+def test_a_row_with_its_sides_swapped_is_the_same_item_and_means_what_it_says(store: Store, write: Write) -> None:
+    rows = [*votes(("ann", "a"), ("bob", "b")), *votes(("cat", "a"), ("dan", "b"), mirrored=True)]
+    report = import_file(store, "New", write(rows))
+    assert report.pairs == 1 and said(store, report.project_id) == {"ann": 0, "bob": 1, "cat": 1, "dan": 0}
+    [item] = store.votes.items(report.project_id, "pair", "differ")
+    assert [response.text for response in store.items.card(item.item_id).responses] == ["Yes 1.", "No 1."]
+
+
+def test_votes_imported_twice_change_nothing_and_a_later_mind_replaces(store: Store, write: Write) -> None:
+    path = write([*votes(("ann", "a"), ("bob", "b"), (None, "tie"))])
+    report = import_file(store, "New", path)
+    before = contents(store)
+    again = import_file(store, "New", path)
+    assert contents(store) == before and (again.labels, again.duplicates) == (0, 3)
+    swapped = import_file(store, "New", write(votes(("ann", "b"), ("bob", "a"), mirrored=True)))
+    assert (swapped.labels, swapped.duplicates) == (0, 2)  # the same said the other way round
+    changed = import_file(store, "New", write(votes(("ann", "tie"), ("cat", "a"))))
+    assert (changed.labels, changed.replaced, changed.duplicates) == (2, 1, 0)
+    assert said(store, report.project_id) == {"ann": "tie", "bob": 1, "cat": 0, "import": "tie"}
+
+
+def test_labels_of_files_that_name_nobody_keep_their_unique_ids(store: Store, write: Write) -> None:
+    report = import_file(store, "New", write([pair(1), pair(2)]))
+    rows = store.labels.judged(report.project_id)
+    wanted = [
+        f"import:{row['item_id']}:chosen:{next(each['id'] for each in row['responses'] if each['chosen'])}" for row in rows
+    ]
+    assert [row[0] for row in store.db.execute("SELECT client_id FROM labels ORDER BY id")] == wanted
+
+
+def test_the_final_label_of_a_name_in_a_file_is_not_taken_for_its_vote(store: Store, write: Write) -> None:
+    report = import_file(store, "New", write(votes(("ann", "a"))))
+    [item] = store.votes.items(report.project_id, "pair", "agree")
+    ids = store.items.response_ids(item.item_id)
+    store.labels.add(item.item_id, "bob", "tie", client_id="final-1", shown_response_ids=ids, role="final")
+    later = import_file(store, "New", write(votes(("bob", "b"))))
+    assert (later.labels, later.replaced) == (1, 0)
+
+
+def test_a_name_that_cannot_be_shown_refuses_the_file_with_its_line(store: Store, write: Write) -> None:
+    with pytest.raises(ImportFormatError, match="line 2: the field 'annotator'"):
+        import_file(store, "New", write([*votes(("ann", "a"), ("x" * 101, "b"))]))
+    assert store.projects.list() == []
+
+
 def test_rows_with_nothing_to_label_are_left_out_and_counted(store: Store, write: Write) -> None:
     report = import_file(store, "New", write([pair(1), pair(2, chosen="No 2."), pair(3, rejected=" ")]))
     assert report.labels == 1 and report.rows == 3

@@ -18,6 +18,9 @@ Row = dict[str, Any]
 
 SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):[ ]?")
 TURNS = ("messages", "conversations")
+# The words of a vote: its verdict, and the index of the response it prefers.
+VOTES = {"a": ("chosen", 0), "b": ("chosen", 1), "tie": ("tie", 0), "both_bad": ("both_bad", 0)}
+MAX_ANNOTATOR_CHARACTERS = 100
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,15 @@ class Record:
     """One row, whatever its shape was.
 
     messages: the prompt, ending with the user. responses: none, one, or two different ones.
-    verdict: "chosen" (the first response is preferred to the second), "good", "bad", or None when the file
-    does not say.
+    verdict: "chosen" (one response is preferred to the other), "tie", "both_bad", "good", "bad", or None when the
+    file does not say. preferred: index of the chosen response. annotator: who says it, None when the file does not say.
     """
 
     messages: list[Message]
     responses: tuple[str, ...] = ()
     verdict: str | None = None
+    preferred: int = 0
+    annotator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +170,27 @@ def _single(row: Row) -> Record:
     return Record(prompt, (_after(prompt, row["completion"], "completion"),), verdict)
 
 
+def _vote(row: Row) -> Record:
+    """One annotator's vote on two responses; the other votes on them are rows of their own, in either order."""
+    prompt = as_prompt(row["prompt"], "prompt")
+    responses = tuple(_after(prompt, row[field], field) for field in ("response_a", "response_b"))
+    label = row.get("label")
+    if not isinstance(label, str) or label not in VOTES:
+        said = repr(label[:40]) if isinstance(label, str) else kind_of(label)
+        raise RowError(f"the field 'label' should be one of {', '.join(VOTES)}, not {said}")
+    verdict, preferred = VOTES[label]
+    return Record(prompt, responses, verdict, preferred, _annotator(row.get("annotator")))
+
+
+def _annotator(value: Any) -> str | None:
+    if value is None:
+        return None
+    name = as_text(value, "annotator").strip()
+    if not 0 < len(name) <= MAX_ANNOTATOR_CHARACTERS or not name.isprintable():
+        raise RowError(f"the field 'annotator' should have 1 to {MAX_ANNOTATOR_CHARACTERS} printable characters")
+    return name
+
+
 def _prompt_only(row: Row) -> Record:
     return Record(as_prompt(row["prompt"], "prompt"))
 
@@ -217,6 +243,10 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "trl-preference", "TRL preference: prompt, chosen, rejected",
         _has("prompt", "chosen", "rejected"), _explicit_pair,
+    ),
+    Format(
+        "pairwise-votes", "votes: prompt, response_a, response_b, label (a, b, tie or both_bad), annotator",
+        _has("prompt", "response_a", "response_b"), _vote,
     ),
     Format("trl-unpaired", "TRL unpaired: prompt, completion, label", _has("prompt", "completion", "label"), _single),
     Format(

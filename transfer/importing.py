@@ -18,6 +18,7 @@ from typing import Any
 
 from errors import ImportFormatError
 from storage import Store
+from storage.records import VOTE
 from transfer.formats import FORMATS, Format, Record, detect, read_row
 from transfer.messages import RowError, Unusable
 from transfer.reading import Source
@@ -83,8 +84,8 @@ def import_file(
     """Store a file's prompts, responses and preferences in a project, made when there is none of that name.
 
     name: how the file is called in messages, if not by its path. progress: called with rows done and rows in all.
-    stop: set it to cancel; nothing is stored then. Preferences become labels of the annotator "import"; importing
-    the same file again changes nothing.
+    stop: set it to cancel; nothing is stored then. Preferences become labels of the annotator that the file names, else
+    of "import"; importing the same file again changes nothing.
     Raises ImportFormatError naming the file, the first rows that are wrong and why; nothing is stored then.
     """
     started = time.monotonic()
@@ -182,23 +183,28 @@ class _Writer:
         self.counts["prompts"] += new
         if record.responses:
             ids = [self.store.responses.add(prompt_id, text, author=ANNOTATOR)[0] for text in record.responses]
-            item_id, new_item = self.store.items.add(self.project_id, prompt_id, ids)
+            # An item that comes with the votes of named people waits for nobody else's.
+            wanted = 1 if record.annotator else None
+            item_id, new_item = self.store.items.add(self.project_id, prompt_id, ids, wanted_labels=wanted)
             self.counts["pairs" if len(ids) == 2 else "singles"] += new_item
-            new = self._label(item_id, ids, record.verdict, new_item) if record.verdict else new_item
+            new = self._label(item_id, ids, record, new_item) if record.verdict else new_item
         self.counts["duplicates"] += not new
 
-    def _label(self, item_id: int, response_ids: list[int], verdict: str, new_item: bool) -> bool:
-        """Label an item as the file does; return False when an import had said the same before.
+    def _label(self, item_id: int, response_ids: list[int], record: Record, new_item: bool) -> bool:
+        """Label an item as the file does; return False when its annotator had said the same before.
 
         The label's id follows from its content, so that the same row again is known.
         """
-        chosen = response_ids[0] if verdict == "chosen" else None
-        client_id = f"import:{item_id}:{verdict}:{chosen or ''}"
-        earlier = [] if new_item else [row for row in self.store.labels.history(item_id) if row.annotator == ANNOTATOR]
+        annotator, verdict = record.annotator or ANNOTATOR, record.verdict
+        chosen = response_ids[record.preferred] if verdict == "chosen" else None
+        by = "" if annotator == ANNOTATOR else f":{annotator}"
+        client_id = f"import:{item_id}:{verdict}:{chosen or ''}{by}"
+        history = [] if new_item else self.store.labels.history(item_id)
+        earlier = [row for row in history if row.annotator == annotator and row.role == VOTE]
         if any(row.client_id == client_id for row in earlier):
             return False
         self.store.labels.add(
-            item_id, ANNOTATOR, verdict, client_id=client_id, shown_response_ids=response_ids,
+            item_id, annotator, verdict, client_id=client_id, shown_response_ids=response_ids,
             chosen_response_id=chosen, source="import",
         )
         self.counts["labels"] += 1

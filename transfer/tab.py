@@ -26,7 +26,7 @@ AT_ONCE = {**PRIVATE, "queue": False}
 IMPORT_TEXT = """### … from a file
 Preferences that others made: they count as labels and can be trained on at once. JSON or JSON lines, also `.gz`.
 The format is found by itself: TRL (preference, unpaired, prompts only), ShareGPT with chosen and rejected,
-messages with a good/bad label, HH-RLHF."""
+messages with a good/bad label, HH-RLHF, votes of several annotators."""
 WRITE_TEXT = """### … or your own prompts
 One question a line. A model then answers them, and you label the answers."""
 GENERATE_TEXT = """### Let a model answer
@@ -231,6 +231,7 @@ def figures(overview: Overview) -> str:
         (overview.prompts, "prompts", ""),
         (overview.pairs, "pairs", f"{overview.pairs_done:,} labelled"),
         (overview.singles, "single answers", f"{overview.singles_done:,} labelled"),
+        *([(overview.rankings, "rankings", f"{overview.rankings_done:,} labelled")] if overview.rankings else []),
         (overview.labels, "labels", "ready to train on" if overview.labels else ""),
     ]
     return "<dl>" + "".join(
