@@ -1,7 +1,8 @@
-"""The command line's verbs for scripts: import, export, generate, train, chat, runs. Does not know the page.
+"""The command line's verbs for scripts: import, export, generate, train, score, chat, runs, agreement.
 
-Each does what a button on the page does, through the same service. With `--json` the last line of standard
-output is one JSON object; progress goes to standard error. Exit code 0, or 2 with one line that says what is wrong.
+Each does what a button on the page does, through the same service; the page it does not know. With `--json` the last
+line of standard output is one JSON object; progress goes to standard error. Exit code 0, or 2 with one line that says
+what is wrong.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from errors import AppError, ConfigError
 from models.client import Sampling, Workers
 from settings import Settings
 from storage import Run, Store
+from storage.records import KINDS
 
 data_option = click.option(
     "--data", type=click.Path(path_type=Path), default=lambda: Settings().data, show_default="./data",
@@ -108,6 +110,10 @@ def export_command(project: str, kind: str, output: Path, data: Path, as_json: b
 @click.option("--model", default="demo", show_default=True, help="demo, a folder, or a hub name.")
 @click.option("--run", "run_id", type=int, help="Use this run's adapter.")
 @click.option("--per-prompt", default=2, show_default=True, type=int, help="Responses wanted per prompt.")
+@click.option(
+    "--label-as", "kind", default="pair", show_default=True, type=click.Choice(KINDS),
+    help="What to make of the responses.",
+)
 @click.option("--temperature", default=1.0, show_default=True, type=float)
 @click.option("--max-tokens", default=256, show_default=True, type=int)
 @click.option("--seed", default=0, show_default=True, type=int)
@@ -115,8 +121,8 @@ def export_command(project: str, kind: str, output: Path, data: Path, as_json: b
 @device_option
 @json_option
 def generate_command(
-    project: str, model: str, run_id: int | None, per_prompt: int, temperature: float, max_tokens: int, seed: int,
-    data: Path, device: str, as_json: bool,
+    project: str, model: str, run_id: int | None, per_prompt: int, kind: str, temperature: float, max_tokens: int,
+    seed: int, data: Path, device: str, as_json: bool,
 ) -> None:
     """Let a model answer the project's prompts, so that there is something to label."""
     from transfer.candidates import generate
@@ -126,7 +132,7 @@ def generate_command(
     with _workers(store, device) as workers:
         report = generate(
             store, store.projects.get(project), workers, model=model, run_id=run_id, per_prompt=per_prompt,
-            sampling=sampling, progress=_progress,
+            kinds=(kind,), sampling=sampling, progress=_progress,
         )
     _say(report.as_dict(), _words(report.as_dict()), as_json)
 
@@ -172,10 +178,10 @@ def _new_run(
 
     if project is None:
         raise ConfigError("Name a project with --project, or a run with --resume.")
-    chosen = store.projects.get(project)
-    summary = dataset.summarise(store, chosen.id)
+    chosen, given = store.projects.get(project), _pairs(overrides)
+    summary = dataset.summarise(store, chosen.id, given.get("labels") or "all")
     architecture = catalog.architecture(model)
-    settings = config.build(method or summary.suggested, model, _pairs(overrides), summary, architecture, device)
+    settings = config.build(method or summary.suggested, model, given, summary, architecture, device)
     for line in view.told(settings, summary, architecture, device):
         _progress(line)
     return job.create(store, chosen, settings)
@@ -235,3 +241,30 @@ def runs_command(project: str | None, data: Path, as_json: bool) -> None:
     rows = [_run_as_dict(store, run) for run in runs]
     lines = [f"run-{row['run']}  {row['state']:9}  {row['method']:8}  {row['model']}  {row['project']}  {row['message']}" for row in rows]
     _say({"runs": rows}, "\n".join(lines) or "No runs yet: `python app.py train --project NAME`.", as_json)
+
+
+@cli.command("score")
+@click.option("--run", "run_id", required=True, type=int, help="A finished run; the pairs of its project are scored.")
+@data_option
+@device_option
+@json_option
+def score_command(run_id: int, data: Path, device: str, as_json: bool) -> None:
+    """Ask a run which answer of each pair it prefers, so that labelling can begin where it is least certain."""
+    from training import score
+
+    report = score.execute(Store(data), run_id, device, _progress)
+    _say(report.as_dict(), report.sentence(), as_json)
+
+
+@cli.command("agreement")
+@project_option
+@click.option("--kind", type=click.Choice(KINDS), help="Of which items; those with most votes when not given.")
+@data_option
+@json_option
+def agreement_command(project: str, kind: str | None, data: Path, as_json: bool) -> None:
+    """Say how far the project's annotators agree beyond chance, with 95% intervals."""
+    from review.agreement import agreement
+
+    store = Store(data)
+    measured = agreement(store, store.projects.get(project).id, kind, tags=False)
+    _say(measured.as_dict(), measured.sentences(), as_json)

@@ -120,7 +120,7 @@ class AdapterSet:
             tensors = safetensors.torch.load_file(folder / WEIGHTS)
         except Exception as error:  # safetensors has its own kinds
             raise ModelError(f"{name} cannot be read from {folder} ({error}). Train it again.") from error
-        self._check_base(name, str(config.get("base_model_name_or_path") or ""), _recorded_base(folder))
+        self._check_base(name, str(config.get("base_model_name_or_path") or ""), recorded_base(folder))
         layers = {}
         for layer_name, lora in lora_weights(name, config, tensors).items():
             module = self._layers.get(layer_name)
@@ -178,7 +178,7 @@ def _identity(model: str) -> str | None:
         return None
 
 
-def _recorded_base(folder: Path) -> str | None:
+def recorded_base(folder: Path) -> str | None:
     """Return the identity of the base that training wrote beside the adapter; None where it wrote none."""
     try:
         return str(json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))["base_identity"]) or None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from errors import NotFoundError
+from storage.judged import majority
 from storage.records import KINDS, MOST_RANKED, Card, Item, Prompt, Response, from_row
 
 if TYPE_CHECKING:
@@ -112,6 +115,33 @@ class Items:
             db.execute("DELETE FROM current_labels WHERE item_id = ?", [item_id])
             db.execute("UPDATE items SET is_check = ? WHERE id = ?", [is_check, item_id])
             db.conn.executemany("INSERT INTO current_labels VALUES (?, ?, ?, ?)", labels)
+
+    def pairs(self, project_id: int, after_id: int = 0, limit: int = 256) -> list[dict[str, Any]]:
+        """Return a project's next pairs in order of their ids, with their texts and votes: what a run scores.
+
+        Each row: `id, prompt_id, messages (list), responses (texts), majority`. majority: the place, 0 or 1, of the
+        response that more current votes prefer than say anything else, or None.
+        """
+        rows = self.store.rows(
+            """
+            SELECT items.id, prompt_id, prompts.messages,
+                   (SELECT json_group_array(json_array(id, text)) FROM (
+                        SELECT responses.id, responses.text FROM item_responses
+                        JOIN responses ON responses.id = item_responses.response_id
+                        WHERE item_id = items.id ORDER BY item_responses.position)) AS responses,
+                   (SELECT json_group_array(coalesce(chosen_response_id, verdict)) FROM current_labels
+                    JOIN labels ON labels.id = label_id WHERE current_labels.item_id = items.id
+                        AND current_labels.role = 'vote' AND verdict NOT IN ('skip', 'flag')) AS votes
+            FROM items JOIN prompts ON prompts.id = items.prompt_id
+            WHERE items.project_id = ? AND items.kind = 'pair' AND items.id > ? ORDER BY items.id LIMIT ?
+            """,
+            [project_id, after_id, limit],
+        )
+        for row in rows:
+            ids, row["responses"] = zip(*json.loads(row["responses"]))
+            preferred = majority(Counter(json.loads(row.pop("votes"))))
+            row |= {"messages": json.loads(row["messages"]), "majority": ids.index(preferred) if preferred in ids else None}
+        return rows
 
     def set_margins(self, project_id: int, scores: Iterable[tuple[int, float, float | None]]) -> int:
         """Keep what a run says of a project's pairs, and forget what an earlier one said; return how many.

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -27,26 +28,41 @@ if TYPE_CHECKING:
     from storage.database import Store
 
 WHICH = ("all", "majority", "adjudicated", "unanimous")
+# Where votes need not be compared, a label counts by its role.
+ROLES = {"all": "iif(is_check, 'final', 'vote')", "adjudicated": "'final'"}
 NO_PREFERENCE = "('skip', 'flag', 'undo')"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a project's labels say, counted. verdicts: labels of each; tiers: the sizes of each ranking's, best first.
+
+    prompts: how many different ones have a label that is no tie.
+    """
+
+    verdicts: Counter[str]
+    tiers: tuple[tuple[int, ...], ...]
+    prompts: int
 
 
 def judged(store: Store, project_id: int, run_id: int | None = None, which: str = "all") -> Iterator[dict[str, Any]]:
     """Yield preferences in label order: one for each label, several for a ranking (one for each two tiers' pairs).
 
     run_id: the labels of that run's snapshot, as they were; else the current ones; which: one of WHICH.
-    Each row: `label_id, item_id, annotator, role, verdict, source, strength, created_at, prompt_id, messages (list),
-    responses, is_extreme`. responses: a list of `{"id", "text", "chosen": bool}`, one or two; of a label in stored
-    order, of a ranking or an edit (their verdict is "chosen" here) the better one first. is_extreme: False for those
-    pairs of a ranking that are not of its first and its last tier: what judges responses one by one leaves them out.
+    Each row: `label_id, item_id, annotator, role, verdict, said, source, strength, created_at, prompt_id, messages
+    (list), responses, is_extreme`. responses: a list of `{"id", "text", "chosen": bool}`, one or two; of a label in
+    stored order, of a ranking or an edit the better one first: their verdict is "chosen" here, and said is what the
+    label's own is. is_extreme: False for those pairs of a ranking that are not of its first and its last tier: what
+    judges responses one by one leaves them out.
     Raises ConfigError for another `which`.
     """
     if run_id is not None:
-        chosen, parameters = "SELECT label_id FROM run_labels WHERE run_id = ?", [run_id]
+        counting, parameters = "SELECT label_id FROM run_labels WHERE run_id = ?", [run_id]
     else:
-        chosen, parameters = "SELECT value FROM json_each(?)", [json.dumps(label_ids(store, project_id, which))]
+        counting, parameters = _counting(store, project_id, which)
     rows = store.db.query(
         f"""
-        SELECT labels.id AS label_id, labels.item_id, annotator, role, verdict, labels.source, strength,
+        SELECT labels.id AS label_id, labels.item_id, annotator, role, verdict, verdict AS said, labels.source, strength,
                labels.created_at, chosen_response_id, rejected_response_id, ranking, prompts.id AS prompt_id,
                prompts.messages, edit.text AS edited_text,
                (SELECT json_group_array(json_object('id', id, 'text', text)) FROM (
@@ -55,7 +71,7 @@ def judged(store: Store, project_id: int, run_id: int | None = None, which: str 
                     WHERE item_responses.item_id = items.id ORDER BY item_responses.position)) AS responses
         FROM labels JOIN items ON items.id = labels.item_id JOIN prompts ON prompts.id = items.prompt_id
         LEFT JOIN responses AS edit ON verdict = 'edited' AND edit.id = chosen_response_id
-        WHERE labels.id IN ({chosen}) AND items.project_id = ? AND verdict NOT IN {NO_PREFERENCE}
+        WHERE labels.id IN ({counting}) AND items.project_id = ? AND verdict NOT IN {NO_PREFERENCE}
         ORDER BY labels.id
         """,
         [*parameters, project_id],
@@ -63,10 +79,58 @@ def judged(store: Store, project_id: int, run_id: int | None = None, which: str 
     return (preference for row in rows for preference in _preferences(row))
 
 
-def label_ids(store: Store, project_id: int, which: str = "all") -> list[int]:
-    """Return the ids of the current labels that count, in order. Raises ConfigError for an unknown `which`."""
+def tally(store: Store, project_id: int, which: str = "all") -> Tally:
+    """Return what the labels that count say, without their texts. Raises ConfigError for another `which`."""
+    counting, parameters = _counting(store, project_id, which)
+    # CROSS: from the labels that count to their rows, not from all rows there are.
+    source = (
+        f"FROM ({counting}) AS counting CROSS JOIN labels ON labels.id = label_id JOIN items ON items.id = labels.item_id"
+        f" WHERE verdict NOT IN {NO_PREFERENCE}"
+    )
+    conn, tiers, verdicts = store.db.conn, [], Counter()
+    rankings = "json_group_array(json(ranking)) FILTER (WHERE ranking IS NOT NULL)"
+    counted = conn.execute(f"SELECT verdict, count(*), {rankings} {source} GROUP BY verdict", parameters)
+    for verdict, count, ranked in counted:
+        verdicts[verdict] = count
+        tiers += [tuple(map(len, ranking)) for ranking in json.loads(ranked)]
+    prompts = conn.execute(f"SELECT count(DISTINCT items.prompt_id) {source} AND verdict <> 'tie'", parameters)
+    return Tally(verdicts, tuple(tiers), prompts.fetchone()[0])
+
+
+def judgements(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any], bool]]:
+    """Yield each response that a label calls good or bad once, as row, response and whether it is good.
+
+    Of a pair the better one is good and the other bad; of a ranking those of the first and of the last tier.
+    """
+    seen: set[tuple[int, int]] = set()
+    for row in rows:
+        if row["verdict"] == "tie" or not row["is_extreme"]:
+            continue
+        for response in row["responses"]:
+            if (mark := (row["label_id"], response["id"])) not in seen:
+                seen.add(mark)
+                yield row, response, row["verdict"] == "good" or response["chosen"]
+
+
+def majority(votes: Counter[Any]) -> Any:
+    """Return what more votes say than anything else, or None."""
+    most = votes.most_common(2)
+    return most[0][0] if len(most) == 1 or (most and most[0][1] > most[1][1]) else None
+
+
+def _counting(store: Store, project_id: int, which: str) -> tuple[str, list[Any]]:
+    """Return the query, and its parameters, that gives the column `label_id` of the labels that count."""
     if which not in WHICH:
         raise ConfigError(f"labels: {which!r} is none of {', '.join(WHICH)}")
+    if which in ROLES:
+        joined = "current_labels JOIN items ON items.id = current_labels.item_id"
+        return f"SELECT label_id FROM {joined} WHERE project_id = ? AND role = {ROLES[which]}", [project_id]
+    ids = json.dumps(_agreed(store, project_id, which))
+    return "SELECT value AS label_id FROM json_each(?)", [ids]
+
+
+def _agreed(store: Store, project_id: int, which: str) -> list[int]:
+    """Return one label for each item whose votes add up to something."""
     rows = store.db.conn.execute(
         f"""
         SELECT current_labels.item_id, role = 'final', is_check, label_id,
@@ -78,30 +142,31 @@ def label_ids(store: Store, project_id: int, which: str = "all") -> list[int]:
         """,
         [project_id],
     )
-    counting: list[int] = []
+    agreed: list[int] = []
     for _, labels in groupby(rows, key=lambda row: row[0]):
-        counting += _counting(list(labels), which)
-    return sorted(counting)
+        agreed += _agreed_of([(*label, _one_spelling(choice)) for *label, choice in labels], which)
+    return agreed
 
 
-def _counting(labels: list[tuple], which: str) -> list[int]:
-    """Return which of one item's labels count. labels: (item, is final, is of a check, id, choice)."""
+def _agreed_of(labels: list[tuple], which: str) -> list[int]:
+    """Return the label that stands for one item, if any. labels: (item, is final, is of a check, id, choice)."""
     final = [label_id for _, is_final, _, label_id, _ in labels if is_final]
-    votes = [(label_id, choice) for _, is_final, is_check, label_id, choice in labels if not is_final and not is_check]
+    votes = [(label_id, choice) for _, is_final, _, label_id, choice in labels if not is_final]
     is_check = labels[0][2]
-    if which == "adjudicated" or is_check:
+    if is_check or (final and which == "majority"):
         return final
-    if which == "all":
-        return [label_id for label_id, _ in votes]
     choices = Counter(choice for _, choice in votes)
     if which == "unanimous":
         return [votes[0][0]] if len(votes) > 1 and len(choices) == 1 else []
-    if final:
-        return final
-    (choice, most), *others = choices.most_common(2)
-    if others and others[0][1] == most:
-        return []
-    return [next(label_id for label_id, said in votes if said == choice)]
+    choice = majority(choices)
+    return [label_id for label_id, said in votes if said == choice][:1]
+
+
+def _one_spelling(choice: Any) -> Any:
+    """Return a ranking as text with each tier in order of ids: people who rank alike may name equals differently."""
+    if isinstance(choice, str) and choice.startswith("["):
+        return json.dumps([sorted(tier) for tier in json.loads(choice)])
+    return choice
 
 
 def _preferences(row: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from errors import LabelError, NotFoundError
-from storage.judged import judged
+from storage.judged import Tally, judged, tally
 from storage.records import FINAL, SET_ASIDE, UNDO, VERDICTS_OF_KIND, VOTE, Label, from_row
 
 if TYPE_CHECKING:
@@ -145,17 +145,6 @@ class Labels:
                 counts[row["kind"]][row["verdict"]] = row["number"]
         return counts
 
-    def prompts(self, project_id: int, verdicts: Sequence[str]) -> int:
-        """Return how many different prompts have a current vote with one of the verdicts."""
-        rows = self.store.db.execute(
-            "SELECT count(DISTINCT items.prompt_id) FROM current_labels"
-            " JOIN labels ON labels.id = current_labels.label_id JOIN items ON items.id = current_labels.item_id"
-            " WHERE items.project_id = ? AND current_labels.role = 'vote' AND NOT is_check"
-            f" AND labels.verdict IN ({', '.join('?' * len(verdicts))})",
-            [project_id, *verdicts],
-        )
-        return rows.fetchone()[0]
-
     def judged(self, project_id: int, run_id: int | None = None, which: str = "all") -> Iterator[dict[str, Any]]:
         """Yield a project's preferences with the texts they judge: what training and export read.
 
@@ -163,6 +152,10 @@ class Labels:
         See `storage.judged`.
         """
         return judged(self.store, project_id, run_id, which)
+
+    def tally(self, project_id: int, which: str = "all") -> Tally:
+        """Return what the labels that `judged` would give say, counted without reading a text. See `storage.judged`."""
+        return tally(self.store, project_id, which)
 
     def _check(self, kind: str, item_id: int, verdict: str, shown: Sequence[int]) -> None:
         allowed = VERDICTS_OF_KIND[kind]

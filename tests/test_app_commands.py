@@ -63,6 +63,9 @@ def test_import_train_chat_export_and_list_on_the_command_line(tmp_path: Path) -
     assert metrics["first_loss"] == pytest.approx(0.6931, abs=1e-3) and metrics["loss"] < 0.69
     assert metrics["rewards/margins"] > 0 and 0 <= metrics["rewards/accuracies"] <= 1 and metrics["seconds"] > 0
 
+    scored = result("score", "--run", str(ended["run"]), *data)
+    assert (scored["pairs"], scored["scored"], scored["voted"], scored["left_out"]) == (24, 24, 24, {})
+
     prompt = ("--prompt", "What do owls eat?", *data)
     answers = result("chat", "--model", "demo", "--run", str(ended["run"]), *prompt)
     assert answers["base"] and answers["tuned"]

@@ -110,3 +110,29 @@ def test_an_item_of_wrong_responses_is_refused_and_leaves_nothing(store: Store, 
     with pytest.raises(NotFoundError):
         store.items.add(project.id, prompt_id, responses)
     assert store.items.counts(project.id)["pair"]["total"] == store.items.counts(project.id)["single"]["total"] == 0
+
+
+def test_pairs_are_read_in_batches_with_what_most_votes_prefer(store: Store, project: Project) -> None:
+    first, second, third = add_items(store, project, 3, wanted=3)
+    ids = store.items.response_ids(first)
+    for annotator, place in (("ann", 1), ("bob", 1), ("cid", 0)):
+        store.labels.add(
+            first, annotator, "chosen", client_id=f"{annotator} 1", shown_response_ids=ids, chosen_response_id=ids[place]
+        )
+    label(store, second, verdict="tie")
+    single = store.items.add(project.id, store.items.get(first).prompt_id, ids[:1])[0]
+    batch = store.items.pairs(project.id, limit=2)
+    assert [(row["id"], row["majority"]) for row in batch] == [(first, 1), (second, None)]
+    card = store.items.card(first)
+    assert batch[0]["messages"] == card.prompt.messages
+    assert list(batch[0]["responses"]) == [response.text for response in card.responses]
+    rest = store.items.pairs(project.id, after_id=second)
+    assert [row["id"] for row in rest] == [third] and single not in [row["id"] for row in rest]
+    assert store.items.pairs(project.id, after_id=third) == []
+
+
+def test_new_margins_take_the_place_of_all_earlier_ones(store: Store, project: Project) -> None:
+    first, second = add_items(store, project, 2)
+    assert store.items.set_margins(project.id, [(first, 1.5, None)]) == 1
+    assert store.items.set_margins(project.id, [(second, -0.5, 0.7)]) == 1
+    assert store.items.get(first).margin is None and store.items.get(second).contradiction == 0.7

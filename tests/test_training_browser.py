@@ -21,7 +21,7 @@ from tests.training_world import label_pairs, leave_checkpoint
 
 from models.client import Workers
 from storage import Project, Store
-from training import job, run, tab, view
+from training import job, ordering, run, tab, view
 from training.lock import ProcessLock
 
 pytestmark = pytest.mark.browser
@@ -119,6 +119,35 @@ def test_a_stopped_run_with_a_checkpoint_is_resumed_by_a_click(store, project, a
         expect(page.locator("#train-resume")).to_have_count(0)
         expect(page.locator("#train-live .train-detail")).to_contain_text("cannot be", timeout=60_000)  # no weights there
         assert store.runs.get(played.run.id).state == "failed"
+
+
+def test_a_finished_run_orders_the_labelling_and_says_how_far_it_is(
+    store, project, address, browser, tmp_path, monkeypatch
+) -> None:
+    played = Played(store, project, tmp_path / "model")
+    store.runs.end(played.run.id, "finished", "Finished 20 steps.", adapter="runs/run-1/adapter")
+    played.lock.release()
+    process = type("process", (), {"wait": lambda self: 0})()
+    monkeypatch.setattr(ordering.launching, "detached", lambda words, environment, log: process)
+    lock = ProcessLock(store.runs.folder(played.run.id) / ordering.LOCK_NAME)
+    log = store.runs.folder(played.run.id) / ordering.LOG_NAME
+    with open_page(address, browser) as page:
+        scored, button = page.locator("#train-live .train-scored"), page.locator("#train-order")
+        expect(button).to_have_text("Order the labelling by this run")
+        expect(scored).to_be_hidden()
+        button.click()
+        expect(scored).to_have_text("The scoring is starting …")
+        expect(button).to_have_count(0)
+        assert lock.take()
+        log.write_text("12:00:00 256 of 9,000 pairs scored …\n")
+        expect(scored).to_have_text("256 of 9,000 pairs scored …")
+        page.reload()
+        expect(scored).to_have_text("256 of 9,000 pairs scored …")
+        log.write_text(f"12:00:00 {HOSTILE}\n")
+        lock.release()
+        expect(scored).to_have_text(HOSTILE)
+        expect(button).to_be_visible()
+        assert page.evaluate("window.pwned") is None
 
 
 def test_names_and_logs_stay_text(store, project, address, browser, tmp_path) -> None:

@@ -84,9 +84,54 @@ def test_the_same_labels_have_the_same_hash_and_any_change_another(labelled: Sto
     assert snapshot_hash(labelled.labels.judged(project.id)) != known
 
 
+def test_the_hash_of_plain_labels_is_what_earlier_versions_wrote(labelled: Store, project: Project) -> None:
+    """A run that was cancelled before rankings came is taken up again only if this stays."""
+    told = [
+        [row["label_id"], row["verdict"], row["messages"], row["responses"]] for row in labelled.labels.judged(project.id)
+    ]
+    assert told[0] == [
+        1, "chosen", [{"role": "user", "content": "Question 0?"}],
+        [{"id": 1, "text": "better", "chosen": True}, {"id": 2, "text": "worse", "chosen": False}],
+    ]
+    assert snapshot_hash(labelled.labels.judged(project.id)) == (
+        "94411c79947723552bc270b90c23b390e82cf365c47c82001e89b56b3e57fe37"
+    )
+
+
+def test_rankings_and_edits_are_counted_by_what_they_say(store: Store, project: Project) -> None:
+    for number in range(3):
+        prompt_id, _ = store.prompts.add(project.id, [{"role": "user", "content": f"Rank {number}?"}])
+        ids = [store.responses.add(prompt_id, text)[0] for text in "abc"]
+        item_id, _ = store.items.add(project.id, prompt_id, ids)
+        store.labels.add(
+            item_id, "ann", "ranked", client_id=f"ranked {number}", shown_response_ids=ids,
+            ranking=[[each] for each in ids],
+        )
+        better, _ = store.responses.add(prompt_id, "d", author="bob")
+        if number < 2:
+            store.labels.add(
+                item_id, "bob", "edited", client_id=f"edited {number}", shown_response_ids=ids,
+                chosen_response_id=better, rejected_response_id=ids[0],
+            )
+    summary = summarise(store, project.id)
+    assert summary.sentence == "3 rankings (as 9 pairs), 2 better answers written; DPO suggested"
+    assert summary == summary_of(store.labels.judged(project.id))
+    assert (summary.compared, summary.desirable, summary.undesirable, summary.prompts) == (11, 5, 5, 3)
+    assert len(paired_examples(store.labels.judged(project.id))) == summary.examples(paired=True) == 11
+    assert len(unpaired_examples(store.labels.judged(project.id))) == summary.examples(paired=False) == 10
+
+
 @pytest.mark.parametrize(
     ("summary", "sentence"),
     [
+        (
+            LabelSummary(pairs=12, rankings=3, ranked_pairs=9, edits=2),
+            "12 pairs, 3 rankings (as 9 pairs), 2 better answers written; DPO suggested",
+        ),
+        (
+            LabelSummary(rankings=1, ranked_pairs=3, edits=1),
+            "1 ranking (as 3 pairs), 1 better answer written; DPO suggested",
+        ),
         (LabelSummary(pairs=38, ties=4), "38 pairs, 4 ties left out; DPO suggested"),
         (LabelSummary(good=30, bad=20), "30 good answers, 20 bad answers; KTO suggested"),
         (

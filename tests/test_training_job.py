@@ -15,7 +15,8 @@ from tests.training_world import add_label, label_pairs, tiny_config
 
 from errors import ConfigError, ModelError, TrainingError
 from storage import Project, Store
-from training import job, run
+from training import checkpoint, job, run
+from training.config import TrainingConfig
 from training.lock import ProcessLock
 
 
@@ -53,6 +54,72 @@ def test_what_cannot_train_is_refused_before_a_run_exists(store, project, model)
     with pytest.raises(ModelError, match="no model"):
         job.create(store, project, tiny_config(store, project, "dpo", Path("nowhere")))
     assert store.runs.list() == []
+
+
+def rank(store: Store, project: Project, number: int) -> None:
+    """Rank three answers to a prompt of its own."""
+    prompt_id, _ = store.prompts.add(project.id, [{"role": "user", "content": f"Rank {number}?"}])
+    ids = [store.responses.add(prompt_id, f"{number} {text}")[0] for text in "abc"]
+    item_id, _ = store.items.add(project.id, prompt_id, ids)
+    store.labels.add(
+        item_id, "ann", "ranked", client_id=f"rank-{item_id}", shown_response_ids=ids, ranking=[[each] for each in ids]
+    )
+
+
+def test_a_run_learns_from_all_pairs_of_a_ranking_and_remembers_its_label_once(store, project, model) -> None:
+    for number in range(2):
+        rank(store, project, number)
+    created = job.create(store, project, tiny_config(store, project, "dpo", model, steps=20))
+    assert store.runs.label_ids(created.id) == [1, 2]
+    said: list[str] = []
+
+    def cancel(line: str) -> None:
+        said.append(line)
+        if line.startswith("step 2/"):
+            job.cancel(store, created.id)
+
+    run.execute(store, created.id, "cpu", cancel)
+    assert said[0] == f"Run 1: DPO on {model}, 2 labels (all). 2 rankings (as 6 pairs)."
+    assert "6 pairs to learn from." in said
+    job.reopen(store, created.id)
+    assert run.execute(store, created.id, "cpu").state == "finished"
+
+
+WANTED = {"all": [1, 2, 3, 4, 5, 6], "majority": [1, 3, 7], "unanimous": [3], "adjudicated": [7]}
+
+
+@pytest.mark.parametrize("which", WANTED)
+def test_a_run_takes_the_labels_that_its_config_asks_for(store, labelled, model, which) -> None:
+    """Four pairs by ann (labels 1 to 4). bob contradicts the second, agrees on the third (5, 6); the fourth is decided."""
+    items = [label.item_id for label in reversed(store.labels.latest(labelled.id, "ann", limit=4))]
+    for number, annotator, place, role in ((1, "bob", 1, "vote"), (2, "bob", 0, "vote"), (3, "cid", 1, "final")):
+        item_id = items[number]
+        ids = store.items.response_ids(item_id)
+        store.labels.add(
+            item_id, annotator, "chosen", client_id=f"{annotator}-{item_id}", shown_response_ids=ids,
+            chosen_response_id=ids[place], role=role,
+        )
+    config = tiny_config(store, labelled, "kto", model, labels=which)
+    created = job.create(store, labelled, config)
+    assert store.runs.label_ids(created.id) == WANTED[which]
+
+
+def test_too_few_labels_of_a_policy_are_refused_before_a_run_exists(store, labelled, model) -> None:
+    config = tiny_config(store, labelled, "dpo", model, labels="adjudicated")
+    with pytest.raises(ConfigError, match="Of the adjudicated labels alone, DPO needs at least two pairs"):
+        job.create(store, labelled, config)
+
+
+def test_settings_stored_before_there_was_a_choice_of_labels_mean_all(store, labelled, model) -> None:
+    values = tiny_config(store, labelled, "dpo", model).to_dict()
+    del values["labels"]
+    assert TrainingConfig.from_dict(values).labels == "all"
+
+
+def test_a_checkpoint_from_before_there_was_a_choice_of_labels_is_this_runs(store, labelled, model) -> None:
+    rows = list(store.labels.judged(labelled.id))
+    settings = checkpoint.identity_of(tiny_config(store, labelled, "dpo", model), "base", rows)["settings"]
+    assert "labels" not in settings and "steps" in settings
 
 
 def test_a_process_that_cannot_start_fails_the_run(store, labelled, model, monkeypatch) -> None:

@@ -178,3 +178,66 @@ def test_what_is_exported_is_what_was_imported(store: Store, tmp_path: Path, kin
     export(store, store.projects.get(names[1]), kind, second)
     assert lines(first) == lines(second) == rows
     assert report.duplicates == 0 and report.left_out == {}
+
+
+def say(store: Store, item_id: int, verdict: str, annotator: str = "ann", **fields: Any) -> None:
+    shown = store.items.response_ids(item_id)
+    store.labels.add(
+        item_id, annotator, verdict, client_id=f"test-{next(client_ids)}", shown_response_ids=shown, **fields
+    )
+
+
+def rewrite(store: Store, item_id: int, place: int, text: str, annotator: str = "ann") -> None:
+    """Write a better answer than the one in a place."""
+    card = store.items.card(item_id)
+    better = store.responses.add(card.prompt.id, text, author=annotator)[0]
+    say(store, item_id, "edited", annotator, chosen_response_id=better, rejected_response_id=card.responses[place].id)
+
+
+def preferred(path: Path) -> list[tuple[str, str]]:
+    return [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in lines(path)]
+
+
+def test_rankings_are_pairs_of_their_tiers_and_edits_beat_what_they_were_made_from(
+    store: Store, project: Project, tmp_path: Path
+) -> None:
+    ranked = add_item(store, project, "A", "B", "C", "D", prompt="1")
+    a, b, c, d = store.items.response_ids(ranked)
+    say(store, ranked, "ranked", ranking=[[b], [a, c], [d]])
+    rewrite(store, add_item(store, project, "Draft", prompt="2"), 0, "Done")
+    path = tmp_path / "out.jsonl"
+    assert export(store, project, "trl-preference", path).left_out == {}
+    assert preferred(path) == [("B", "A"), ("B", "C"), ("B", "D"), ("A", "D"), ("C", "D"), ("Done", "Draft")]
+    report = export(store, project, "trl-unpaired", path)
+    written = {row["completion"][0]["content"]: row["label"] for row in lines(path)}
+    assert written == {"B": True, "D": False, "Done": True, "Draft": False}
+    assert report.left_out == {"responses ranked in between": 2}
+
+
+def test_votes_are_counted_for_the_two_responses_they_compare_whatever_the_item(
+    store: Store, project: Project, tmp_path: Path
+) -> None:
+    pair, ranked = add_item(store, project, "A", "B"), add_item(store, project, "A", "B", "C")
+    a, b, c = store.items.response_ids(ranked)
+    label(store, pair, "chosen", chosen=1)
+    for annotator in ("x", "y"):
+        say(store, ranked, "ranked", annotator, ranking=[[a], [b, c]])
+    report = export(store, project, "trl-preference", tmp_path / "out.jsonl")
+    assert preferred(tmp_path / "out.jsonl") == [("A", "B"), ("A", "C")] and report.left_out == {}
+
+
+def test_a_final_label_stands_for_the_votes_and_answers_to_checks_are_not_exported(
+    store: Store, project: Project, tmp_path: Path
+) -> None:
+    item_id, check = add_item(store, project, "A", "B", prompt="1"), add_item(store, project, "C", "D", prompt="2")
+    for each, wrong in ((item_id, 1), (check, 1)):
+        first = store.items.response_ids(each)[0]
+        for annotator in "xyz":
+            label(store, each, "chosen", annotator, wrong)
+        say(store, each, "chosen", "judge", chosen_response_id=first, role="final")
+    store.items.set_check(check, True)
+    label(store, add_item(store, project, "E", "F", prompt="3"), "flag")
+    report = export(store, project, "trl-preference", tmp_path / "out.jsonl")
+    assert preferred(tmp_path / "out.jsonl") == [("A", "B"), ("C", "D")] and report.left_out == {"flags": 1}
+    export(store, project, "trl-unpaired", tmp_path / "out.jsonl")
+    assert [row["label"] for row in lines(tmp_path / "out.jsonl")] == [True, False, True, False]

@@ -15,7 +15,8 @@ import peft
 import torch
 import transformers
 
-from errors import ConfigError
+from errors import ConfigError, ModelError
+from models.adapters import recorded_base
 from models.lora_files import PROVENANCE
 from training.config import TrainingConfig
 
@@ -46,6 +47,21 @@ def attach(model: torch.nn.Module, config: TrainingConfig) -> peft.PeftModel:
     for module in _dropouts(adapted):
         module.train()
     return adapted
+
+
+def load(model: torch.nn.Module, folder: Path, base: str) -> peft.PeftModel:
+    """Put a trained adapter on its base model, in place, as it was when it was trained.
+
+    base: `models.catalog.identity` of the base. Raises ModelError when the adapter was trained on other weights or
+    cannot be read.
+    """
+    recorded = recorded_base(folder)
+    if recorded is not None and recorded != base:
+        raise ModelError(f"The adapter in {folder} was trained on other weights of this base model. Train it again.")
+    try:
+        return peft.PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=True).eval()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"The adapter in {folder} cannot be read ({error}). Train it again.") from error
 
 
 @contextmanager

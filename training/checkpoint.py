@@ -27,6 +27,8 @@ NAME, UNFINISHED = "checkpoint.safetensors", "checkpoint.safetensors.unfinished"
 FORMAT = 1
 # What a run may be taken up with differently: it changes where, how fast and how often, not what is learned.
 SPEED_ONLY = ("device", "devices", "shard_base", "tokens_per_forward", "checkpoint_seconds", "evaluate_every")
+# What the other parts of a run's identity tell: its labels have a hash of their own.
+TOLD_BY_OTHERS = ("labels",)
 LONGEST_HEADER_BYTES = 100_000_000
 
 
@@ -45,7 +47,7 @@ def identity_of(config: TrainingConfig, base: str, rows: list[dict[str, Any]]) -
 
     base: `models.catalog.identity` of the base model. rows: the labels, as `store.labels.judged` yields them.
     """
-    settings = {name: value for name, value in config.to_dict().items() if name not in SPEED_ONLY}
+    settings = {name: value for name, value in config.to_dict().items() if name not in (*SPEED_ONLY, *TOLD_BY_OTHERS)}
     return {"settings": json.loads(json.dumps(settings)), "base": base, "labels": snapshot_hash(rows)}
 
 

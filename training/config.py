@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from errors import ConfigError
 from models.precision import FOUR_BIT, four_bit_problem
+from storage.judged import WHICH
 from training.defaults import MOST_STEPS, Suggestion, suggest
 from training.methods import METHODS, DPOConfig, MethodConfig, setting
 
@@ -38,6 +39,13 @@ class TrainingConfig:
     method: str = "dpo"
     model: str = "demo"
     loss: MethodConfig = DPOConfig()
+    labels: str = setting(
+        "all",
+        "Which labels to learn from: `all` votes, each for itself; `majority`, for each item what most say (a final"
+        " label decides, an even split is left out); `adjudicated`, final labels only; `unanimous`, what two people or"
+        " more say without exception.",
+        choices=WHICH,
+    )
     learning_rate: float = setting(
         1e-4,
         "Peak learning rate of AdamW. Higher learns faster and sooner breaks the text; it falls with model width.",

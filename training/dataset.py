@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from errors import ConfigError
 from storage import Store
+from storage.judged import judgements
 from storage.records import Message
 from training.methods import METHODS
 
-# In the order of LabelSummary's fields; no method trains on ties.
-VERDICTS = ("chosen", "tie", "both_bad", "good", "bad")
-TRAINED_ON = tuple(name for name in VERDICTS if name != "tie")
+# Which field of LabelSummary counts a verdict; no method trains on ties.
+FIELDS = {
+    "chosen": "pairs", "tie": "ties", "both_bad": "both_bad", "good": "good", "bad": "bad", "edited": "edits",
+    "ranked": "rankings",
+}
 NO_LABELS = "No labels yet: go to Label, 20 pairs take about two minutes."
 
 
@@ -47,30 +49,44 @@ class UnpairedExample:
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """How many current labels of each kind a project has, and of how many prompts (None: not counted)."""
+    """How many labels of each kind there are, and of how many prompts (None: not counted).
+
+    edits: better answers that people wrote. ranked_pairs: what the rankings say of two responses each; ranked_good,
+    ranked_bad: responses in their first and in their last tiers.
+    """
 
     pairs: int = 0
     ties: int = 0
     both_bad: int = 0
     good: int = 0
     bad: int = 0
+    edits: int = 0
+    rankings: int = 0
+    ranked_pairs: int = 0
+    ranked_good: int = 0
+    ranked_bad: int = 0
     prompts: int | None = None
 
     @property
+    def compared(self) -> int:
+        """Pairs of responses of which one is better: what paired methods learn from."""
+        return self.pairs + self.ranked_pairs + self.edits
+
+    @property
     def desirable(self) -> int:
-        """Responses that KTO raises: the preferred of each pair, and those marked good."""
-        return self.pairs + self.good
+        """Responses that KTO raises: the preferred of each pair, the best of each ranking, and those marked good."""
+        return self.pairs + self.edits + self.ranked_good + self.good
 
     @property
     def undesirable(self) -> int:
-        """Responses that KTO lowers: the other of each pair, both of a bad pair, and those marked bad."""
-        return self.pairs + self.bad + 2 * self.both_bad
+        """Responses that KTO lowers: the other of each pair, both of a bad one, the worst ranked, those marked bad."""
+        return self.pairs + self.edits + self.ranked_bad + self.bad + 2 * self.both_bad
 
     @property
     def suggested(self) -> str:
         """The method that fits the labels: DPO where most are pairs, KTO where most are single responses."""
         singles = self.good + self.bad + 2 * self.both_bad
-        return "kto" if singles > self.pairs else "dpo"
+        return "kto" if singles > self.compared else "dpo"
 
     @property
     def sentence(self) -> str:
@@ -79,6 +95,8 @@ class LabelSummary:
             f"{count} {one if count == 1 else many}"
             for count, one, many in (
                 (self.pairs, "pair", "pairs"),
+                (self.rankings, *(f"{word} (as {self.ranked_pairs} pairs)" for word in ("ranking", "rankings"))),
+                (self.edits, "better answer written", "better answers written"),
                 (self.both_bad, "pair of bad answers", "pairs of bad answers"),
                 (self.good, "good answer", "good answers"),
                 (self.bad, "bad answer", "bad answers"),
@@ -94,17 +112,17 @@ class LabelSummary:
 
     def examples(self, paired: bool) -> int:
         """Return how many examples a paired or unpaired method would have."""
-        return self.pairs if paired else self.desirable + self.undesirable
+        return self.compared if paired else self.desirable + self.undesirable
 
     def problem(self, method: str) -> str | None:
         """Say why a method cannot train on these labels, and what to do; None when it can."""
         title = METHODS[method].title
         if METHODS[method].paired:
-            if self.pairs >= 2:
+            if self.compared >= 2:
                 return None
-            few = f"{title} needs at least two pairs with a preferred answer, here {'is' if self.pairs == 1 else 'are'}"
+            few = f"{title} needs at least two pairs with a preferred answer, here {'is' if self.compared == 1 else 'are'}"
             advice = "KTO can use these labels" if self.desirable and self.undesirable else "label some more"
-            return f"{few} {self.pairs or 'none'}: {advice}"
+            return f"{few} {self.compared or 'none'}: {advice}"
         if self.desirable and self.undesirable:
             return None
         if not self.desirable and not self.undesirable:
@@ -112,24 +130,38 @@ class LabelSummary:
         missing, present = ("bad", "good") if self.desirable else ("good", "bad")
         return f"{title} needs good and bad answers, and all here are {present}: mark some {missing} ones"
 
-    def check(self, method: str) -> None:
-        """Raise ConfigError when a method cannot train on these labels."""
+    def check(self, method: str, which: str = "all") -> None:
+        """Raise ConfigError when a method cannot train on these labels. which: those of the project that they are."""
         if problem := self.problem(method):
-            raise ConfigError(f"{problem}.")
+            raise ConfigError(f"{problem}." if which == "all" else f"Of the {which} labels alone, {problem}.")
 
 
-def summarise(store: Store, project_id: int) -> LabelSummary:
-    """Return what labels a project has now."""
-    counts = store.labels.counts(project_id)
-    return LabelSummary(*(counts[name] for name in VERDICTS), store.labels.prompts(project_id, TRAINED_ON))
+def summarise(store: Store, project_id: int, which: str = "all") -> LabelSummary:
+    """Return what labels a project has now, of those that count; which: as in `storage.judged`."""
+    tally = store.labels.tally(project_id, which)
+    verdicts = {field: tally.verdicts[verdict] for verdict, field in FIELDS.items()}
+    summary = LabelSummary(**verdicts, prompts=tally.prompts)
+    return replace(
+        summary,
+        ranked_pairs=sum((sum(tiers) ** 2 - sum(size**2 for size in tiers)) // 2 for tiers in tally.tiers),
+        ranked_good=sum(tiers[0] for tiers in tally.tiers),
+        ranked_bad=sum(tiers[-1] for tiers in tally.tiers),
+    )
 
 
 def summary_of(rows: Iterable[dict[str, Any]]) -> LabelSummary:
     """Return what labels are among rows of `store.labels.judged`."""
     rows = list(rows)
-    counts = Counter(row["verdict"] for row in rows)
-    prompts = len({row["prompt_id"] for row in rows if row["verdict"] in TRAINED_ON})
-    return LabelSummary(*(counts[name] for name in VERDICTS), prompts)
+    said = {row["label_id"]: row["said"] for row in rows}
+    ranked = [row for row in rows if row["said"] == "ranked"]
+    judged = [good for _, _, good in judgements(ranked)]
+    return LabelSummary(
+        **{field: sum(verdict == word for word in said.values()) for verdict, field in FIELDS.items()},
+        ranked_pairs=len(ranked),
+        ranked_good=sum(judged),
+        ranked_bad=len(judged) - sum(judged),
+        prompts=len({row["prompt_id"] for row in rows if row["said"] != "tie"}),
+    )
 
 
 def snapshot_hash(rows: Iterable[dict[str, Any]]) -> str:
@@ -144,7 +176,7 @@ def examples_for(method: str, rows: Iterable[dict[str, Any]]) -> list[PairedExam
 
 
 def paired_examples(rows: Iterable[dict[str, Any]]) -> list[PairedExample]:
-    """Return one example for each pair with a preferred response. rows: as `store.labels.judged` yields them."""
+    """Return one example for each two responses of which one is better. rows: as `store.labels.judged` yields them."""
     examples = []
     for row in rows:
         if row["verdict"] == "chosen":
@@ -157,17 +189,8 @@ def paired_examples(rows: Iterable[dict[str, Any]]) -> list[PairedExample]:
 
 
 def unpaired_examples(rows: Iterable[dict[str, Any]]) -> list[UnpairedExample]:
-    """Return one example for each judged response: one of a single, two of a pair that is no tie."""
+    """Return one example for each response that a label calls good or bad."""
     return [
-        UnpairedExample(row["label_id"], row["prompt_id"], row["messages"], text, desirable)
-        for row in rows
-        for text, desirable in _judged_responses(row)
+        UnpairedExample(row["label_id"], row["prompt_id"], row["messages"], response["text"], desirable)
+        for row, response, desirable in judgements(rows)
     ]
-
-
-def _judged_responses(row: dict[str, Any]) -> Iterator[tuple[str, bool]]:
-    for response in row["responses"]:
-        if row["verdict"] == "chosen":
-            yield response["text"], response["chosen"]
-        elif row["verdict"] in ("good", "bad", "both_bad"):
-            yield response["text"], row["verdict"] == "good"

@@ -13,7 +13,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from errors import TrainingError
 from models import catalog
@@ -30,22 +29,20 @@ from training.run import LOCK_NAME, LOG_NAME, execute, resumable_note
 START_SECONDS = 60.0
 TAIL_BYTES = 64 * 1024
 LOGGED = re.compile(r"\d\d:\d\d:\d\d ")
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def create(store: Store, project: Project, config: TrainingConfig) -> Run:
-    """Store a queued run with a snapshot of the project's labels.
+    """Store a queued run with a snapshot of those of the project's labels that its config asks for.
 
     Raises ConfigError when its method cannot train on them, ModelError when there is no such model, TrainingError
     while another run is active.
     """
     reconcile(store)
-    rows = list(store.labels.judged(project.id))
-    summary_of(rows).check(config.method)
+    rows = list(store.labels.judged(project.id, which=config.labels))
+    summary_of(rows).check(config.method, config.labels)
     catalog.resolve(config.model)
-    return store.runs.create(
-        project.id, config.method, config.model, config.to_dict(), [row["label_id"] for row in rows]
-    )
+    label_ids = dict.fromkeys(row["label_id"] for row in rows)  # a ranking is several rows
+    return store.runs.create(project.id, config.method, config.model, config.to_dict(), label_ids)
 
 
 def start(
@@ -87,7 +84,8 @@ def reopen(store: Store, run_id: int) -> Run:
         raise TrainingError(f"Run {run_id} kept no checkpoint, so it cannot be resumed. Start a new one.")
     TrainingConfig.from_dict(run.config)
     catalog.resolve(run.model)
-    wanted, found = len(store.runs.label_ids(run_id)), sum(1 for _ in store.labels.judged(run.project_id, run_id))
+    wanted = len(store.runs.label_ids(run_id))
+    found = len({row["label_id"] for row in store.labels.judged(run.project_id, run_id)})
     if found < wanted:
         raise TrainingError(
             f"Run {run_id} began with {wanted} labels and {wanted - found} of them are gone. Start a new one."
@@ -112,8 +110,9 @@ def work(store: Store, run_id: int, device: str = "auto", progress: Callable[[st
         return execute(store, run_id, device, progress)
     stop = threading.Event()
     with subprocess.Popen(
-        [*launching.command(store, run, device), "--say"], cwd=ROOT, env=launching.environment(run), stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, start_new_session=True, text=True, errors="replace",
+        [*launching.command(store, run, device), "--say"], cwd=launching.ROOT,
+        env=launching.environment(launching.devices(run)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        start_new_session=True, text=True, errors="replace",
     ) as process:
         with cancelled_by_signals(stop):
             threading.Thread(target=_cancel_when, args=(store, run_id, stop, process), daemon=True).start()
@@ -172,9 +171,9 @@ def reconcile(store: Store) -> Run | None:
     return None
 
 
-def log_tail(store: Store, run_id: int, lines: int = 200) -> str:
+def log_tail(store: Store, run_id: int, lines: int = 200, name: str = LOG_NAME) -> str:
     """Return the last lines of a run's log; "" while there is none. Progress bars keep their last state only."""
-    path = store.runs.folder(run_id) / LOG_NAME
+    path = store.runs.folder(run_id) / name
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL_BYTES))
@@ -186,16 +185,8 @@ def log_tail(store: Store, run_id: int, lines: int = 200) -> str:
 
 
 def _spawn(store: Store, run: Run, device: str) -> subprocess.Popen:
-    log = store.runs.folder(run.id) / LOG_NAME
-    log.parent.mkdir(parents=True, exist_ok=True)
-    detached: dict = {"start_new_session": True}
-    if os.name == "nt":
-        detached = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            launching.command(store, run, device), cwd=ROOT, env=launching.environment(run), stdin=subprocess.DEVNULL, stdout=output,
-            stderr=subprocess.STDOUT, **detached,
-        )
+    environment = launching.environment(launching.devices(run))
+    return launching.detached(launching.command(store, run, device), environment, store.runs.folder(run.id) / LOG_NAME)
 
 
 def _cancel_when(store: Store, run_id: int, stop: threading.Event, process: subprocess.Popen) -> None:

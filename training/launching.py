@@ -1,11 +1,28 @@
-"""The words and the environment that start the process of a run, or the several it asks for. Starts nothing itself."""
+"""The words and the environment that start the process of a run, or the several it asks for; and a detached process."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from storage import Run, Store
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def detached(words: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen:
+    """Start a process that outlives this one; what it prints is added to a log. Raises OSError."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    apart: dict = {"start_new_session": True}
+    if os.name == "nt":
+        apart = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **apart
+        )
 
 
 def command(store: Store, run: Run, device: str) -> list[str]:
@@ -19,12 +36,12 @@ def command(store: Store, run: Run, device: str) -> list[str]:
     return [sys.executable, "-m", *launcher, *chosen, "--module", *own]
 
 
-def environment(run: Run) -> dict[str, str]:
-    """Return the environment of a run's processes: this one's, and how their threads wait and share the cores."""
+def environment(processes: int = 1) -> dict[str, str]:
+    """Return the environment of so many processes: this one's, and how their threads wait and share the cores."""
     # Threads that wait by spinning starve a chat worker on the same cores: five times slower, measured.
     own = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
-    if devices(run) > 1:  # each process would take all cores, and the launcher would leave each but one
-        own["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // devices(run)))
+    if processes > 1:  # each process would take all cores, and the launcher would leave each but one
+        own["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
     return {**own, **os.environ}
 
 

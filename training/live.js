@@ -1,4 +1,5 @@
-// Paints a run's headline, detail and progress. Texts of users go through textContent only, never into HTML.
+// Paints a run's headline, detail and progress, and how far its scoring of the pairs is.
+// Texts of users go through textContent only, never into HTML.
 const paint = () => {
   const run = props.value || {};
   const root = element.querySelector(".train-live");
@@ -6,6 +7,9 @@ const paint = () => {
   root.dataset.state = run.state || "none";
   root.querySelector(".train-headline").textContent = run.headline || "";
   root.querySelector(".train-detail").textContent = run.detail || "";
+  const scored = root.querySelector(".train-scored");
+  scored.textContent = run.scored || "";
+  scored.hidden = !run.scored;
   const bar = root.querySelector(".train-bar");
   const known = typeof run.progress === "number";
   bar.hidden = !known;

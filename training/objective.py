@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.prompting import Rendered
 from training.config import TrainingConfig
-from training.losses import LOSSES, LossResult, PairedLogps, UnpairedLogps, untrained
+from training.losses import LOSSES, LossResult, PairedLogps, UnpairedLogps, bradley_terry, untrained
 from training.methods import KTOConfig, class_weights
 from training.reference import ReferenceLogps
 from training.rows import PairRows, ResponseRows
@@ -121,6 +121,41 @@ def objective_for(config: TrainingConfig, examples: Sequence[Any]) -> PairedObje
     assert isinstance(config.loss, KTOConfig)
     desirable = sum(example.desirable for example in examples)
     return UnpairedObjective(config.loss, class_weights(desirable, len(examples) - desirable, config.loss))
+
+
+@torch.no_grad()
+def margins(
+    pairs: Sequence[PairRows],
+    scorer: Scorer,
+    reference: ReferenceLogps | None,
+    config: TrainingConfig,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Tensor:
+    """Return the reward of chosen minus that of rejected, float32 [pairs], of any number of pairs.
+
+    Rewards are what the method's loss calls so. reference: None for methods that need none. Raises Stopped when asked.
+    """
+    rows = [*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)]
+    logps = scorer.policy_without_gradient(rows, should_stop)
+    references = [] if reference is None else [reference.of(rows)]
+    if config.loss.paired:
+        lengths = torch.tensor([float(len(row.response_ids)) for row in rows], device=logps.device)
+        scored = PairedLogps(*(half for each in (logps, lengths, *references) for half in each.chunk(2)))
+    else:
+        desirable = torch.arange(len(rows), device=logps.device) < len(pairs)
+        scored = UnpairedLogps(logps, *references, desirable, torch.zeros((), device=logps.device))
+    result = LOSSES[config.method](scored, config.loss)
+    return result.chosen_rewards - result.rejected_rewards
+
+
+def contradictions(margins: Tensor, preferred: Sequence[int | None]) -> list[float | None]:
+    """Return how much each margin speaks against a choice, 0 to 1: the weight that its gradient would have in DPO.
+
+    margins: [pairs], of the first response over the second. preferred: which of the two, 0 or 1, or None.
+    """
+    signs = torch.tensor([-1.0 if place == 1 else 1.0 for place in preferred], device=margins.device)
+    weights = bradley_terry(-signs * margins).tolist()
+    return [None if place is None else weight for place, weight in zip(preferred, weights)]
 
 
 class Tally:

@@ -147,7 +147,9 @@ def _trained(
 ) -> Ending:
     config = TrainingConfig.from_dict(run.config)
     rows = list(store.labels.judged(run.project_id, run.id))
-    say(f"Run {run.id}: {config.loss.title} on {config.model}. {summary_of(rows).sentence.partition(';')[0]}.")
+    summary, labels = summary_of(rows), len({row["label_id"] for row in rows})
+    counted = f"{labels} label{'' if labels == 1 else 's'} ({config.labels})"
+    say(f"Run {run.id}: {config.loss.title} on {config.model}, {counted}. {summary.sentence.partition(';')[0]}.")
     say(memory.told(config, device))
     folder = store.runs.folder(run.id)
 
@@ -171,7 +173,7 @@ def _trained(
     from training import adapter
 
     sentence = finished_sentence(config, result)
-    origin = adapter.Origin(identity["base"], identity["labels"], len(rows))
+    origin = adapter.Origin(identity["base"], identity["labels"], labels)
     card = adapter.model_card(config, result.summary, sentence, origin)
     adapter.write(result.model, folder / ADAPTER_NAME, config, result.summary, card, origin)
     return Ending("finished", sentence, result.summary, (folder / ADAPTER_NAME).relative_to(store.folder).as_posix())
@@ -202,13 +204,18 @@ def _train(
     helped = f", {processes.count} processes" if processes.count > 1 else ""
     say(f"Loaded {config.model} on {loaded.device} ({loaded.dtype}{helped}) in {seconds:.1f} s.")
     references = None
-    if references_of is not None:  # a name on the hub may stand for other weights later: they have another commit
-        commit = getattr(loaded.model.config, "_commit_hash", None)
-        references = references_of(str(loaded.dtype), config.quantization, commit or "")
+    if references_of is not None:
+        references = references_of(*reference_scope(loaded, config))
     return train(
         task.examples, loaded, config, on_step, stop.is_set, say,
         references=references, checkpoints=checkpoints, processes=processes,
     )
+
+
+def reference_scope(loaded: LoadedModel, config: TrainingConfig) -> tuple[str, str, str]:
+    """Return what the log-probs of a base model depend on besides its identity: see `store.references.of`."""
+    # A name on the hub may stand for other weights later: they have another commit.
+    return str(loaded.dtype), config.quantization, getattr(loaded.model.config, "_commit_hash", None) or ""
 
 
 def _loaded(config: TrainingConfig, device: str, processes: Processes) -> LoadedModel:

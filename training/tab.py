@@ -14,7 +14,7 @@ import gradio as gr
 from errors import reported
 from models.client import Workers
 from storage import Store
-from training import job, view
+from training import job, ordering, view
 from training.config import settings_of
 from training.defaults import Suggestion
 from training.methods import METHODS
@@ -24,7 +24,8 @@ AT_ONCE = {**PRIVATE, "queue": False}  # gradio shows toasts only for what went 
 DEMO = "demo"
 LIVE = (
     '<div class="train-live"><div class="train-headline"></div><div class="train-detail" aria-live="polite"></div>'
-    '<div class="train-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" hidden><i></i></div></div>'
+    '<div class="train-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" hidden><i></i></div>'
+    '<div class="train-scored" aria-live="polite" hidden></div></div>'
 )
 guarded = reported(gr.Warning, gr.skip)
 
@@ -114,6 +115,9 @@ class TrainTab:
         self.live = gr.HTML({}, html_template=LIVE, js_on_load=_beside("live.js"), elem_id="train-live")
         self.cancel = gr.Button("Cancel", variant="stop", size="sm", visible=False, elem_id="train-cancel")
         self.resume = gr.Button("Resume", variant="secondary", size="sm", visible=False, elem_id="train-resume")
+        self.order = gr.Button(
+            "Order the labelling by this run", variant="secondary", size="sm", visible=False, elem_id="train-order"
+        )
         self.charts = gr.HTML("", js_on_load=None, elem_id="train-charts")
         with gr.Accordion("Log", open=False, elem_id="train-log-box"):
             self.log = gr.HTML("", html_template="<pre></pre>", js_on_load=_beside("log.js"), elem_id="train-log")
@@ -121,13 +125,14 @@ class TrainTab:
     def _connect(self, tab: gr.Tab, project: gr.Dropdown) -> None:
         chosen = [project, self.method, self.model]
         setup = [self.summary, self.method, self.about, self.plan, self.train, *self.settings]
-        run = [self.live, self.charts, self.log, self.cancel, self.resume, self.timer, self.shown]
+        run = [self.live, self.charts, self.log, self.cancel, self.resume, self.order, self.timer, self.shown]
         everything = [*setup, *run, self.table, self.model]
         gr.on([project.change, tab.select], self.open, [project, self.model], everything, **AT_ONCE)
         gr.on([self.method.input, self.model.change], self.choose, chosen, setup, **AT_ONCE)
         self.train.click(self.start, [*chosen, *self.settings], [*run, self.table, self.train], **PRIVATE)
         self.cancel.click(self.stop, [project, self.shown], [*run, self.table, self.train], **PRIVATE)
         self.resume.click(self.go_on, [project, self.shown], [*run, self.table, self.train], **PRIVATE)
+        self.order.click(self.score, [project, self.shown], [*run, self.table, self.train], **PRIVATE)
         self.timer.tick(self.tick, [project, self.shown], [*run, self.table, self.train], **AT_ONCE)
         self.table.select(self.pick, [project, self.table], run, **AT_ONCE)
 
@@ -155,9 +160,10 @@ class TrainTab:
 
     @guarded
     def stop(self, project_id: int | None, shown: Any) -> Any:
-        """Cancel the run that is shown; a second time ends it at once."""
+        """Cancel the run that is shown, a second time at once; or its scoring of the pairs."""
         if shown:
             job.cancel(self.store, shown[0])
+            ordering.stop(self.store, shown[0])
         return self._all_updates(project_id, shown[0] if shown else None)
 
     @guarded
@@ -169,12 +175,20 @@ class TrainTab:
         return self._all_updates(project_id, shown[0] if shown else None)
 
     @guarded
+    def score(self, project_id: int | None, shown: Any) -> Any:
+        """Ask the run that is shown which answer of each pair it prefers, for the order of labelling."""
+        device = self.workers.device
+        if shown:
+            ordering.start(self.store, shown[0], device, lambda: self._free_gpu(device))
+        return self._all_updates(project_id, shown[0] if shown else None)
+
+    @guarded
     def tick(self, project_id: int | None, shown: Any) -> Any:
         """Show what the run has done since; what has not changed is not sent again."""
         panel = view.panel(self.store, project_id, shown[0] if shown else None)
         updates = self._run_updates(panel)
         if list(shown or []) == updates[-1]:
-            return [updates[0], gr.skip(), updates[2], *[gr.skip()] * 6]
+            return [updates[0], gr.skip(), updates[2], *[gr.skip()] * 7]
         return [*updates, self._table(project_id), gr.Button(interactive=not panel.active)]
 
     @guarded
@@ -213,10 +227,14 @@ class TrainTab:
 
     def _run_updates(self, panel: view.Panel) -> list[Any]:
         """Return the updates of the run's components; the last is what `tick` compares."""
-        mark = [panel.run_id, panel.live["state"], panel.live["progress"], panel.cancel_label, panel.resume_label]
-        cancel = gr.Button(panel.cancel_label, visible=panel.active)
+        mark = [
+            panel.run_id, panel.live["state"], panel.live["progress"], panel.cancel_label, panel.resume_label, panel.scoring,
+        ]
+        cancel = gr.Button(panel.cancel_label, visible=panel.active or panel.scoring)
         resume = gr.Button(panel.resume_label or "Resume", visible=bool(panel.resume_label))
-        return [panel.live, panel.charts, panel.log, cancel, resume, gr.Timer(active=panel.active), mark]
+        order = gr.Button(visible=panel.orders)
+        timer = gr.Timer(active=panel.active or panel.scoring)
+        return [panel.live, panel.charts, panel.log, cancel, resume, order, timer, mark]
 
     def _free_gpu(self, device: str) -> None:
         """End the processes that generate text, which may hold the GPU that training needs; chat restarts them."""

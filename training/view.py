@@ -13,7 +13,7 @@ from typing import Any
 from errors import ConfigError, ModelError
 from models import catalog
 from storage import Run, Store
-from training import job, memory
+from training import job, memory, ordering
 from training.charts import charts
 from training.config import TrainingConfig, build, explained, settings_of
 from training.dataset import NO_LABELS, LabelSummary, summarise
@@ -44,9 +44,10 @@ class Setup:
 
 @dataclass(frozen=True)
 class Panel:
-    """One run as it is shown. live: headline, detail, progress 0–1 and state; charts: HTML of numbers only.
+    """One run as it is shown. live: headline, detail, progress 0–1, state and the last word of a scoring by it.
 
-    resume_label: what a click on Resume would do; "" when the run cannot be resumed.
+    charts: HTML of numbers only. resume_label: what a click on Resume would do; "" when the run cannot be resumed.
+    orders: the run can order the labelling now; scoring: it is at that.
     """
 
     run_id: int | None
@@ -56,6 +57,8 @@ class Panel:
     active: bool = False
     cancel_label: str = "Cancel"
     resume_label: str = ""
+    orders: bool = False
+    scoring: bool = False
 
 
 def setup(
@@ -93,7 +96,8 @@ def configured(
         raise ConfigError("Choose a project first.")
     own = {spec.name for spec in settings_of(method)}
     given = {name: text for name, text in texts.items() if name in own}
-    return build(method, model, given, summarise(store, project_id), catalog.architecture(model), device)
+    summary = summarise(store, project_id, given.get("labels") or "all")
+    return build(method, model, given, summary, catalog.architecture(model), device)
 
 
 def plan_sentence(config: TrainingConfig, summary: LabelSummary) -> str:
@@ -101,7 +105,8 @@ def plan_sentence(config: TrainingConfig, summary: LabelSummary) -> str:
     unit = "pairs" if config.loss.paired else "answers"
     passes = config.steps * config.batch_size / max(1, summary.examples(config.loss.paired))
     held = f", {config.held_out_share:.0%} held out to measure on" if config.held_out_share else ""
-    return f"{config.steps} steps of {config.batch_size} {unit} ({passes:.0f}× over the labels){held}."
+    which = "" if config.labels == "all" else f"{config.labels} "
+    return f"{config.steps} steps of {config.batch_size} {unit} ({passes:.0f}× over the {which}labels){held}."
 
 
 def needs(config: TrainingConfig, summary: LabelSummary, device: str = "auto") -> list[str]:
@@ -131,14 +136,17 @@ def panel(store: Store, project_id: int | None, run_id: int | None = None) -> Pa
     if run is None:
         return Panel(None, _live(NOTHING_YET, "The curves of a run appear here while it trains.", "none", None))
     metrics = [(row.step, row.values) for row in store.runs.metrics(run.id)]
+    scored = ordering.status(store, run)
     return Panel(
         run.id,
-        _live(_headline(store, run, project_id), _detail(run), run.state, _progress(run)),
+        _live(_headline(store, run, project_id), _detail(run), run.state, _progress(run), scored.line),
         charts(metrics, run.total_steps) if metrics else "",
         job.log_tail(store, run.id),
         run.is_active,
         "Stop at once" if run.cancel_requested else "Cancel",
         _resume_label(store, run),
+        run.adapter is not None and not active and not scored.active,
+        scored.active,
     )
 
 
@@ -167,8 +175,8 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _live(headline: str, detail: str, state: str, progress: float | None) -> dict[str, Any]:
-    return {"headline": headline, "detail": detail, "state": state, "progress": progress}
+def _live(headline: str, detail: str, state: str, progress: float | None, scored: str = "") -> dict[str, Any]:
+    return {"headline": headline, "detail": detail, "state": state, "progress": progress, "scored": scored}
 
 
 def _sentence(summary: LabelSummary) -> str:

@@ -1,15 +1,18 @@
 """A project's labels as a file that TRL loads as it is.
 
-Owns the policy: what several labels of one thing add up to, and what is left out. One row for each pair, or each
-response, however many people judged it: what most of them said. It does not know how labels were given.
+Owns the policy: what several labels of one thing add up to, and what is left out. One row for each two responses that
+were compared, or each response, however many people judged it: what most of them said. The final label of an item
+stands for its votes. It does not know how labels were given, nor what a ranking says (`storage.judged` does).
 
 | label | trl-preference | trl-unpaired |
 |---|---|---|
 | one of a pair is better | a row | the better one good, the other bad |
+| a ranking | a row for each two responses of different tiers | the first tier good, the last one bad |
+| a better answer that somebody wrote | a row, against the one it was made from | the new one good, the other bad |
 | both bad | left out | both bad |
 | tie | left out | left out |
 | good, bad | left out | a row |
-| skip | left out | left out |
+| skip, flag | left out | left out |
 | as many say one thing as the other | left out | left out |
 """
 
@@ -23,11 +26,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from heapq import merge
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TextIO
 
 from errors import ConfigError, NotFoundError, StorageError
 from storage import Project, Store
+from storage.judged import judgements, majority
 from transfer.wording import counted, left_out_sentence
 
 KINDS = {
@@ -72,7 +78,8 @@ def export(store: Store, project: Project, kind: str, path: Path | str) -> Expor
     if kind not in KINDS:
         raise ConfigError(f"there is no export {kind!r}; it can be {' or '.join(KINDS)}")
     path = Path(path).expanduser()
-    left_out: Counter[str] = Counter(skips=store.labels.counts(project.id)["skip"])
+    counts = store.labels.counts(project.id)
+    left_out: Counter[str] = Counter(skips=counts["skip"], flags=counts["flag"])
     rows = (_preferences if kind == "trl-preference" else _unpaired)(store, project.id, left_out)
     first = next(rows, None)
     if first is None:
@@ -92,16 +99,23 @@ def _again(first: Row, rest: Iterator[Row]) -> Iterator[Row]:
     yield from rest
 
 
+def _labels(store: Store, project_id: int) -> Iterator[Row]:
+    """Yield what is judged in label order: the final label of an item, else its votes."""
+    final = {label["item_id"] for label in store.labels.judged(project_id, which="adjudicated")}
+    votes = (label for label in store.labels.judged(project_id) if label["item_id"] not in final)
+    return merge(store.labels.judged(project_id, which="adjudicated"), votes, key=itemgetter("label_id"))
+
+
 def _preferences(store: Store, project_id: int, left_out: Counter[str]) -> Iterator[Row]:
-    """Yield a row for each pair that most of its annotators decide the same way; count the rest."""
-    votes: defaultdict[int, Counter[Any]] = defaultdict(Counter)
-    for label in store.labels.judged(project_id):
-        votes[label["item_id"]][_choice(label)] += 1
-    decided = {item_id: _majority(counter) for item_id, counter in votes.items()}
+    """Yield a row for each two responses that most people decide the same way; count the rest."""
+    votes: defaultdict[frozenset[int], Counter[Any]] = defaultdict(Counter)
+    for label in _labels(store, project_id):
+        votes[_compared(label)][_choice(label)] += 1
+    decided = {compared: majority(counter) for compared, counter in votes.items()}
     undecided = [choice for choice in decided.values() if not _is_id(choice)]
     left_out.update(NOT_A_PREFERENCE.get(choice, "pairs without a majority") for choice in undecided)
-    for label in store.labels.judged(project_id):
-        chosen_id = decided.pop(label["item_id"], None)
+    for label in _labels(store, project_id):
+        chosen_id = decided.pop(_compared(label), None)
         if _is_id(chosen_id):
             texts = {response["id"] == chosen_id: response["text"] for response in label["responses"]}
             yield {"prompt": label["messages"], "chosen": _answer(texts[True]), "rejected": _answer(texts[False])}
@@ -110,41 +124,34 @@ def _preferences(store: Store, project_id: int, left_out: Counter[str]) -> Itera
 def _unpaired(store: Store, project_id: int, left_out: Counter[str]) -> Iterator[Row]:
     """Yield a row for each response that most labels call good, or bad; count the rest."""
     votes: defaultdict[int, Counter[bool]] = defaultdict(Counter)
-    for label in store.labels.judged(project_id):
-        if label["verdict"] == "tie":
-            left_out["ties"] += 1
-        for response, good in _judgements(label):
-            votes[response["id"]][good] += 1
-    decided = {response_id: _majority(counter) for response_id, counter in votes.items()}
+    for _, response, good in judgements(_labels(store, project_id)):
+        votes[response["id"]][good] += 1
+    in_between: set[int] = set()
+    for label in _labels(store, project_id):
+        left_out["ties"] += label["verdict"] == "tie"
+        if not label["is_extreme"]:
+            in_between |= _compared(label)
+    left_out["responses ranked in between"] = len(in_between - votes.keys())
+    decided = {response_id: majority(counter) for response_id, counter in votes.items()}
     left_out["responses without a majority"] = sum(good is None for good in decided.values())
-    for label in store.labels.judged(project_id):
-        for response, _ in _judgements(label):
-            good = decided.pop(response["id"], None)
-            if good is not None:
-                yield {"prompt": label["messages"], "completion": _answer(response["text"]), "label": good}
+    for label, response, _ in judgements(_labels(store, project_id)):
+        good = decided.pop(response["id"], None)
+        if good is not None:
+            yield {"prompt": label["messages"], "completion": _answer(response["text"]), "label": good}
 
 
-def _judgements(label: Row) -> list[tuple[Row, bool]]:
-    """Return the responses that a label calls good or bad; none for a tie."""
-    if label["verdict"] == "tie":
-        return []
-    good = label["verdict"] == "good"
-    return [(response, good or response["chosen"]) for response in label["responses"]]
+def _compared(label: Row) -> frozenset[int]:
+    """Return the ids of the responses that a label is about."""
+    return frozenset(response["id"] for response in label["responses"])
 
 
 def _choice(label: Row) -> int | str:
-    """Return what a label says of its item: the id of the preferred response, or the verdict."""
+    """Return what a label says of its responses: the id of the preferred one, or the verdict."""
     return next((response["id"] for response in label["responses"] if response["chosen"]), label["verdict"])
 
 
 def _is_id(choice: Any) -> bool:
     return isinstance(choice, int)
-
-
-def _majority(votes: Counter[Any]) -> Any:
-    """Return what more votes say than anything else, or None."""
-    (choice, most), *others = votes.most_common(2)
-    return None if others and others[0][1] == most else choice
 
 
 def _answer(text: str) -> list[dict[str, str]]:
