@@ -144,7 +144,7 @@ def _agreed(store: Store, project_id: int, which: str) -> list[int]:
     )
     agreed: list[int] = []
     for _, labels in groupby(rows, key=lambda row: row[0]):
-        agreed += _agreed_of([(*label, _one_spelling(choice)) for *label, choice in labels], which)
+        agreed += _agreed_of(list(labels), which)
     return agreed
 
 
@@ -160,13 +160,6 @@ def _agreed_of(labels: list[tuple], which: str) -> list[int]:
         return [votes[0][0]] if len(votes) > 1 and len(choices) == 1 else []
     choice = majority(choices)
     return [label_id for label_id, said in votes if said == choice][:1]
-
-
-def _one_spelling(choice: Any) -> Any:
-    """Return a ranking as text with each tier in order of ids: people who rank alike may name equals differently."""
-    if isinstance(choice, str) and choice.startswith("["):
-        return json.dumps([sorted(tier) for tier in json.loads(choice)])
-    return choice
 
 
 def _preferences(row: dict[str, Any]) -> Iterator[dict[str, Any]]:

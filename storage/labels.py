@@ -65,7 +65,7 @@ class Labels:
             values = {
                 "client_id": client_id, "item_id": item_id, "annotator": annotator, "role": role, "verdict": verdict,
                 "chosen_response_id": chosen_response_id, "rejected_response_id": rejected_response_id,
-                "ranking": None if ranking is None else json.dumps([list(tier) for tier in ranking]),
+                "ranking": None if ranking is None else json.dumps([sorted(tier) for tier in ranking]),
                 "strength": strength, "reasons": json.dumps(list(reasons), ensure_ascii=False), "comment": comment,
                 "shown_response_ids": json.dumps(list(shown_response_ids)), "active_seconds": active_seconds,
                 "picked": picked, "margin": item.margin, "replaces_id": current.id if current else None,

@@ -118,7 +118,8 @@ class Label:
     client_id: unique id made where the key was pressed; storing the same one twice changes nothing.
     role: VOTE, FINAL or REPEAT. verdict: one of VERDICTS_OF_KIND, SET_ASIDE or UNDO.
     chosen_response_id: the preferred response, for "chosen" and "edited"; rejected_response_id: for "edited".
-    ranking: for "ranked", the response ids in tiers, best first; those of one tier are equally good.
+    ranking: for "ranked", the response ids in tiers, best first; those of one tier are equally good, and in
+    order of their ids, so that equal rankings are the same text.
     strength: SLIGHTLY, CLEARLY or None (not said). reasons: tags of the project. comment: free words.
     shown_response_ids: the responses as shown, left to right.
     active_seconds: time the card was on a visible screen.
