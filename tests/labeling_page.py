@@ -1,4 +1,7 @@
-"""A minimal page with nothing but the Label tab, and a store with items: for browser tests and the benchmark."""
+"""A minimal page with nothing but the Label tab, a store with items, and what tests do with the page.
+
+For browser tests and the benchmark.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,34 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import fastapi
 import gradio as gr
+from playwright.sync_api import Page, expect
 
 from labeling import routes, tab
+from labeling.answers import Answer
+from labeling.answers import said as said_by
 from storage import Store
+
+ROOT = "#label-page [data-state]"
 
 
 def fill(
-    store: Store, name: str = "Example", pairs: int = 6, singles: int = 4, guidelines: str = "Prefer short answers."
+    store: Store,
+    name: str = "Example",
+    pairs: int = 6,
+    singles: int = 4,
+    guidelines: str = "Prefer short answers.",
+    rankings: int = 0,
+    ranked: int = 3,
 ) -> int:
-    """Make a project with items whose texts name their prompt; return its id."""
+    """Make a project with items whose texts name their prompt; return its id. ranked: responses of a ranking."""
     project = store.projects.ensure(name, guidelines=guidelines)
-    for number in range(pairs + singles):
+    sizes = [2] * pairs + [1] * singles + [ranked] * rankings
+    for number, size in enumerate(sizes):
         messages = [{"role": "user", "content": f"Question {number} of {name}?"}]
         prompt_id, _ = store.prompts.add(project.id, messages)
-        responses = [store.responses.add(prompt_id, f"Answer {number}{side}", model="secret-model")[0] for side in "xy"]
-        store.items.add(project.id, prompt_id, responses if number < pairs else responses[:1])
+        texts = [f"Answer {number}{side}" for side in "xyzuvw"[: max(size, 2)]]
+        responses = [store.responses.add(prompt_id, text, model="secret-model")[0] for text in texts]
+        store.items.add(project.id, prompt_id, responses[:size])
     return project.id
 
 
@@ -45,3 +61,42 @@ def make_app(store: Store, annotator: str = "Ann") -> fastapi.FastAPI:
         app, page, path="/", css=tab.css(), head=tab.head(), footer_links=[], run_history=False,
         enable_monitoring=False, ssr_mode=False,
     )
+
+
+def ready(page: Page, kind: str | None = None) -> int:
+    """Wait until a card (of a kind) takes answers; return its item id."""
+    root = page.locator(f'{ROOT}[data-state="card"][data-ready="yes"]' + (f'[data-kind="{kind}"]' if kind else ""))
+    expect(root).to_have_count(1)
+    return int(root.get_attribute("data-item"))
+
+
+def press(page: Page, key: str) -> int:
+    """Press a key that leads to another card; return the id of the item that is shown then."""
+    before = ready(page)
+    page.keyboard.press(key)
+    expect(page.locator(ROOT)).not_to_have_attribute("data-item", str(before))
+    return ready(page)
+
+
+def saved(page: Page) -> None:
+    """Wait until the server has everything."""
+    expect(page.locator(ROOT)).to_have_attribute("data-waiting", "0")
+
+
+def text_of(page: Page, place: str) -> str:
+    """Return what a card says; place: "prompt", or the letter of a response."""
+    return page.locator(f"#label-{place}").text_content().strip()
+
+
+def said_on(store: Store, item_id: int, annotator: str = "Ann") -> Answer | None:
+    """Return what an annotator's label of an item says now, None without one."""
+    label = store.labels.current_of(item_id, annotator)
+    if label is None:
+        return None
+    return said_by(label, store.responses.get(label.chosen_response_id).text if label.verdict == "edited" else None)
+
+
+def word_on(store: Store, item_id: int, annotator: str = "Ann") -> str | None:
+    """Return the word of an annotator's label of an item, None without one."""
+    answer = said_on(store, item_id, annotator)
+    return answer.word if answer else None

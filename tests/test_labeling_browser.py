@@ -10,13 +10,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from labeling import annotate
+from labeling.answers import said
 from storage import Store
 from tests.browser import open_browser, open_page, serve
-from tests.labeling_page import fill, make_app
+from tests.labeling_page import ROOT, fill, make_app, press, ready, saved, text_of, word_on
 
 pytestmark = pytest.mark.browser
 
-ROOT = "#label-page [data-state]"
 TALK = ("It is $x^2$, **not** $5 or $6", "5\n\n```python\nprice = '$x$'\n```")
 HOSTILE = '${window.pwned=1} {{value}} `${pwned=1}` <img src=x onerror="window.pwned=1"><script>window.pwned=1</script>'
 
@@ -46,46 +46,18 @@ def opened(store, browser):
     return opened
 
 
-def ready(page: Page, kind: str | None = None) -> int:
-    """Wait until a card (of a kind) takes answers; return its item id."""
-    root = page.locator(f'{ROOT}[data-state="card"][data-ready="yes"]' + (f'[data-kind="{kind}"]' if kind else ""))
-    expect(root).to_have_count(1)
-    return int(root.get_attribute("data-item"))
-
-
-def press(page: Page, key: str) -> int:
-    """Press a key that leads to another card; return the id of the item that is shown then."""
-    before = ready(page)
-    page.keyboard.press(key)
-    expect(page.locator(ROOT)).not_to_have_attribute("data-item", str(before))
-    return ready(page)
-
-
-def saved(page: Page) -> None:
-    expect(page.locator(ROOT)).to_have_attribute("data-waiting", "0")
-
-
-def word_on(store: Store, item_id: int, annotator: str = "Ann") -> str | None:
-    label = store.labels.current_of(item_id, annotator)
-    return annotate.word_of(label) if label else None
-
-
-def text_of(page: Page, place: str) -> str:
-    return page.locator(f"#label-{place}").text_content().strip()
-
-
 def test_each_key_saves_its_answer_and_shows_the_next_pair(store, opened):
     fill(store, pairs=7, singles=0)
     with opened() as page:
-        said = {}
+        answered = {}
         for key, word in [("1", "a"), ("ArrowRight", "b"), ("t", "tie"), ("4", "both_bad"), ("A", "a"), ("s", "skip")]:
             shown, sides = ready(page), (text_of(page, "a"), text_of(page, "b"))
             press(page, key)
-            said[shown] = (word, sides)
+            answered[shown] = (word, sides)
         saved(page)
-        for item_id, (word, sides) in said.items():
+        for item_id, (word, sides) in answered.items():
             label = store.labels.current_of(item_id, "Ann")
-            assert annotate.word_of(label) == word
+            assert said(label).word == word
             assert tuple(store.responses.get(response_id).text for response_id in label.shown_response_ids) == sides
             assert 0 < label.active_seconds < 60
         expect(page.get_by_text("5 of 7 pairs · 5 by you")).to_be_visible()
@@ -259,7 +231,7 @@ def test_nothing_moves_when_a_longer_or_shorter_card_arrives(store, opened):
         prompt_id, _ = store.prompts.add(project.id, [{"role": "user", "content": f"{size} " + "why " * size}])
         ids = [store.responses.add(prompt_id, side + " word" * size)[0] for side in "xy"]
         store.items.add(project.id, prompt_id, ids)
-    places = ("#label-conversation", ".label-card-a", ".label-card-b", ".label-actions", ".label-others", ".label-bar")
+    places = ("#label-conversation", ".label-card-a", ".label-card-b", ".label-actions", ".label-extras", ".label-others", ".label-bar")
 
     def boxes(page: Page) -> list[dict]:
         return [page.locator(place).bounding_box() for place in places]
@@ -274,6 +246,7 @@ def test_nothing_moves_when_a_longer_or_shorter_card_arrives(store, opened):
             press(page, "1" if width > 400 else "u")
             assert boxes(page) == before
             assert page.evaluate("document.documentElement.scrollWidth") == width
+            assert all(0 <= box["x"] and box["x"] + box["width"] <= width for box in before)
 
 
 def test_on_a_phone_cards_stack_and_buttons_stay_at_the_bottom(store, opened):
@@ -289,8 +262,11 @@ def test_on_a_phone_cards_stack_and_buttons_stay_at_the_bottom(store, opened):
         assert page.locator(".label-actions").bounding_box() == actions
         page.get_by_role("button", name="A is better").tap()
         expect(page.locator(ROOT)).not_to_have_attribute("data-item", str(first))
+        second = ready(page)
+        page.get_by_role("button", name="Flag").tap()  # it is to the right in a row that scrolls
+        expect(page.locator(ROOT)).not_to_have_attribute("data-item", str(second))
         saved(page)
-        assert word_on(store, first) == "a"
+        assert [word_on(store, item) for item in (first, second)] == ["a", "flag"]
 
 
 def test_items_that_arrive_later_appear_by_themselves_and_the_end_says_what_next(store, opened):

@@ -1,5 +1,6 @@
-// The controller: keys and buttons in, answers out. It joins the outbox, the deck, the clock and the screen, and is
-// the last part of one script that Gradio runs once when the tab is made (`element` and `trigger` come from there).
+// The controller: keys and buttons in, answers out. It joins the outbox, the deck, the draft, the clock and the
+// screen, and is the last part of one script that Gradio runs once when the tab is made (`element` and `trigger` come
+// from there).
 const page = (window.preferenceStudioLabel ??= {});
 page.stop?.(); // a page that Gradio built anew must not leave two handlers behind
 
@@ -7,79 +8,81 @@ const POLL_MS = 1500;
 const IDLE_MS = 5000;
 const OVERVIEW_MS = 15000;
 const TYPING_MS = 600;
-const REQUEST_MS = 15000;
 
-let project = null, annotator = "", kind = "pair", overview = null, overviewAt = 0, ready = false, started = 0;
-let configureTimer = 0, looking = false, lookedAt = 0, unreachable = false;
-
-async function post(route, body) {
-  const answer = await fetch(new URL(`api/label/${route}`, document.baseURI), {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
-    keepalive: true, signal: AbortSignal.timeout?.(REQUEST_MS),
-  });
-  return { status: answer.status, data: await answer.json().catch(() => null) };
-}
-
-// Ask for data; null when the server cannot be reached or refuses, which is said on the page.
-async function ask(route, body) {
-  try {
-    const { status, data } = await post(route, body);
-    unreachable = status >= 500;
-    if (status >= 200 && status < 300) return data;
-    if (data?.error) screen.notice(data.error);
-  } catch {
-    unreachable = true;
-  }
-  return null;
-}
+let project = null, annotator = "", kind = "pair", ready = false, started = 0;
+let configureTimer = 0, looking = false, lookedAt = 0;
 
 const session = createSession();
 const screen = createScreen(element, trigger, () => page.stop === stop);
 const clock = createClock(element);
-const pace = createPace();
+const paces = Object.fromEntries(KINDS.map((name) => [name, createPace()]));
+const routes = createServer(screen.notice);
 const outbox = createOutbox(
   post,
   () => screen.saved(outbox?.size ?? 0, outbox?.failing ?? false),
-  (sentence) => { screen.notice(sentence); overviewAt = 0; },
+  (sentence, { card }) => { screen.notice(sentence); deck.forget(card); figures.expire(); },
 );
 const settings = Object.assign(
   () => ({ project, annotator, session: session.id }),
   { previous: session.previous, tookOver: session.tookOver },
 );
-const deck = createDeck(ask, outbox, settings);
+const deck = createDeck(routes.ask, outbox, settings);
+const figures = createFigures(routes.ask, outbox, settings);
+const keys = createKeys();
+const keyPanel = createKeyPanel(element, keys);
+const panels = createPanels(element);
+const draft = createDraft();
+const extras = createExtras(element, draft, keyPanel.hint);
+const ranking = createRanking(element, draft);
+const difference = createDifference(element);
+const scroll = createScroll(element);
+const editor = createEditor(element, draft, saveEdit, panels.close);
+const recent = createRecent(element, reopen);
 
-const other = () => otherKind(kind);
-const left = (name) => (overview ? overview[name].total - overview[name].done : 0);
+const cardOnTable = () => (ready && !panels.current ? deck.current(kind) : null);
+const showProgress = () => figures.data && screen.progress(figures.data, kind, paces[kind].perMinute());
 
-async function refreshOverview() {
-  const counted = outbox.size ? -1 : outbox.added, asked = started;
-  overviewAt = performance.now();
-  const data = await ask("progress", settings());
-  if (!data || asked !== started) return;
-  screen.setGuidelines(data.guidelines);
-  // With answers on the way the server's figures are older than ours.
-  if (!overview || counted === outbox.added) overview = data;
-  screen.progress(overview, kind, pace.perMinute());
+async function refreshFigures() {
+  if (!(await figures.refresh())) return;
+  screen.setGuidelines(figures.data.guidelines);
+  extras.setReasons(figures.data.reasons);
+  extras.render(kind);
+  screen.kind(kind, figures.data);
+  showProgress();
 }
 
 // Show the card on the table, or say why there is none.
-function show(word = null) {
-  const card = deck.current(kind);
+function show() {
+  const card = deck.current(kind), isOther = element.dataset.key !== card?.key;
   ready = false;
-  screen.kind(kind);
-  screen.mark(word);
-  if (overview) screen.progress(overview, kind, pace.perMinute());
-  session.remember(kind, card?.item_id ?? null);
+  if (isOther && panels.current === "edit") {
+    panels.close();
+    screen.notice("The item that you were editing is no longer here; the text was not saved.");
+  }
+  if (isOther) extras.openComment(false);
+  draft.begin(card?.key ?? null);
+  screen.kind(kind, figures.data);
+  screen.mark(draft.old?.word);
+  screen.changing(deck.reopened ? `You said: ${saidText(card, draft.old)}` : null);
+  showProgress();
+  showDraft();
+  difference.render(card);
   if (!card) return sayWhyNone();
-  screen.paint(card, () => { ready = true; clock.restart(); });
+  if (!deck.reopened) session.remember(kind, card.key);
+  screen.paint(card, () => { ready = true; scroll.top(); clock.restart(); });
+}
+
+function showDraft() {
+  extras.render(kind);
+  ranking.render(deck.current(kind));
 }
 
 function sayWhyNone() {
-  element.dataset.item = "";
-  element.dataset.ready = "no";
-  const saving = outbox.size > 0 && (outbox.failing || left(kind) > 0);
-  const why = whyNoCard({ project, annotator, unreachable, overview, kind, saving });
-  screen.say(why, `Label ${amount(left(other()), other())}`);
+  const saving = outbox.size > 0 && (outbox.failing || figures.left(kind) > 0), other = figures.after(kind);
+  const { unreachable } = routes;
+  screen.none();
+  const why = whyNoCard({ project, annotator, unreachable, overview: figures.data, kind, other, saving });
+  screen.say(why, `Label ${amount(figures.left(other), other)}`);
 }
 
 // Fetch until there is a card; called at the start, by the poll and when the deck has run out.
@@ -90,62 +93,116 @@ async function look(first = null) {
   const asked = started;
   try {
     await session.known;
-    if (!overview || performance.now() - overviewAt > POLL_MS) await refreshOverview();
+    if (!figures.data || figures.age > POLL_MS) await refreshFigures();
     if (asked === started) await deck.refill(kind, { force: true, first });
   } finally {
     looking = false;
   }
   if (asked !== started) return look();
-  if (!deck.current(kind) || !element.dataset.item) show();
+  if (!deck.current(kind) || !element.dataset.key) show();
 }
 
-function answer(word, from) {
-  const card = deck.current(kind);
-  if (!card || !ready || screen.panel || !Object.values(KEYS[kind]).includes(word)) return;
-  const seconds = clock.seconds();
+// how: {strength, ranking, edit}, what goes with the word; from: "key" when it was a key.
+function answer(word, how = {}, from = "") {
+  const card = cardOnTable();
+  if (!card || !WORDS[kind].includes(word)) return;
+  const seconds = clock.seconds(), said = draft.said(word, how), isChange = Boolean(deck.reopened);
+  const given = Object.entries(said).filter(([, value]) => value?.length || (value && !Array.isArray(value)));
   outbox.add("record", {
-    ...settings(), item: card.item_id, word, shown: card.responses.map((response) => response.id),
-    client_id: uniqueId(), active_seconds: Math.round(seconds * 1000) / 1000,
-  });
-  deck.answer(kind, word);
-  count(kind, word, 1);
-  if (word !== "skip") pace.add(seconds);
+    ...settings(), item: card.item_id, ticket: card.ticket, shown: card.responses.map((response) => response.id),
+    client_id: uniqueId(), active_seconds: Math.round(seconds * 1000) / 1000, ...Object.fromEntries(given),
+  }, card.key);
+  if (isChange) figures.count(kind, draft.old.word, -1);
+  figures.count(kind, word, 1);
+  if (!isChange && !SET_ASIDE.includes(word)) paces[kind].add(seconds);
+  draft.forget(card.key);
+  kind = deck.answer(kind, said);
   if (from === "key") screen.flash(word);
   show();
   if (deck.current(kind)) deck.refill(kind)?.then(() => deck.current(kind) || look());
   else look();
 }
 
-function count(name, word, change) {
-  if (!overview) return;
-  if (word === "skip") overview.skipped += change;
-  else overview[name] = { ...overview[name], done: overview[name].done + change, mine: overview[name].mine + change };
-}
-
 async function undo() {
-  if (project === null || !annotator) return;
+  if (project === null || !annotator || panels.current) return;
+  if (draft.unpick() !== null) return showDraft();
+  if (deck.reopened) return keep();
   let last = deck.lastAnswer();
   const request = { ...settings(), client_id: uniqueId() };
-  if (last) outbox.add("undo", { ...request, item: last.card.item_id });
-  else if (outbox.size) return screen.notice("Your last answers are still being saved; undo again in a moment.");
-  else if (!(last = await ask("undo", request))) {
-    return unreachable && screen.notice("Undo needs the connection to the server.");
+  if (last) {
+    const { item_id: item, key } = last.card;
+    outbox.add("undo", { ...request, item, repeat: key.endsWith("r") }, key);
+  } else if (outbox.size) {
+    return screen.notice("Your last answers are still being saved; undo again in a moment.");
+  } else if (!(last = await routes.ask("undo", request))) {
+    return routes.unreachable && screen.notice("Undo needs the connection to the server.");
   }
-  kind = last.card.kind;
-  deck.putBack(last.card);
-  count(kind, last.word, -1);
-  show(last.word);
+  const { card, said } = last;
+  kind = card.kind;
+  deck.putBack(card);
+  draft.recall(card.key, said);
+  figures.count(kind, said.word, -1);
+  show();
+}
+
+// Open one of my last labels again: its card lies over the one on the table until it is answered or closed.
+function reopen({ card, said }) {
+  panels.close();
+  if (deck.reopened) draft.forget(deck.reopened.key);
+  deck.reopen(card, kind);
+  draft.recall(card.key, said);
+  kind = card.kind;
+  show();
+}
+
+function keep() {
+  if (!deck.reopened) return;
+  draft.forget(deck.reopened.key);
+  kind = deck.close();
+  show();
+}
+
+async function showRecent() {
+  if (panels.current) return panels.close();
+  if (project === null || !annotator) return;
+  panels.open("recent");
+  recent.loading();
+  const data = await routes.ask("recent", settings()), asked = data?.labels ?? [];
+  if (panels.current !== "recent") return;
+  if (data && !outbox.size) return recent.show(asked);
+  // The server does not have everything yet: what was answered here goes before what it knows.
+  const here = deck.history().map((entry) => ({ ...entry, age_seconds: (Date.now() - entry.at) / 1000 })).reverse();
+  const isHere = (key) => deck.holds(key) || here.some((entry) => entry.card.key === key);
+  recent.show([...here, ...asked.filter(({ card }) => !isHere(card.key))].slice(0, HISTORY));
+}
+
+function saveEdit(edit) {
+  panels.close();
+  answer("edited", { edit });
+}
+
+function rank(number) {
+  const card = cardOnTable();
+  if (!card) return;
+  if (ranking.pick(card, Number(number))) return answer("ranked", { ranking: ranking.tiers(card) });
+  showDraft();
+}
+
+function rest() {
+  const card = cardOnTable(), tiers = card && (ranking.tiers(card) ?? draft.old?.ranking);
+  if (tiers) answer("ranked", { ranking: tiers });
 }
 
 async function restore() {
   const asked = started;
-  if (!(await ask("restore", { ...settings(), kind, client_id: uniqueId() })) || asked !== started) return;
+  if (!(await routes.ask("restore", { ...settings(), kind, client_id: uniqueId() })) || asked !== started) return;
   deck.clear();
-  overviewAt = 0;
+  figures.expire();
   look();
 }
 
 function choose(name) {
+  if (deck.reopened) keep();
   if (name === kind) return;
   kind = name;
   show();
@@ -156,103 +213,33 @@ function openTab(name) {
   [...document.querySelectorAll('button[role="tab"]')].find((tab) => tab.textContent.trim() === name)?.click();
 }
 
-const run = {
-  undo, restore,
-  help: () => screen.open("help"),
-  guidelines: () => screen.open("guidelines"),
-  close: () => screen.open(null),
-  other: () => choose(other()),
+const actions = {
+  undo, keep, restore, rest, rank,
+  recent: showRecent,
+  reason(number) {
+    const reason = extras.reason(Number(number));
+    if (reason && cardOnTable()) { draft.toggleReason(reason); showDraft(); }
+  },
+  slightly() { if (cardOnTable()) { draft.toggleStrength("slightly"); showDraft(); } },
+  clearly() { if (cardOnTable()) { draft.toggleStrength("clearly"); showDraft(); } },
+  comment() { if (cardOnTable()) { extras.openComment(!extras.commenting); showDraft(); } },
+  edit() {
+    const card = cardOnTable();
+    if (!card) return;
+    panels.open("edit");
+    editor.show(card, card.responses[0].id);
+  },
+  difference() { difference.toggle(); difference.render(deck.current(kind)); scroll.top(); },
+  link: scroll.toggle,
+  page: (direction) => scroll.page(direction === "down" ? 1 : -1),
+  help() { keyPanel.show(kind); panels.toggle("help"); },
+  guidelines() { trigger("guide"); panels.toggle("guidelines"); },
+  close() {
+    if (panels.current) panels.close();
+    else if (extras.commenting) actions.comment();
+    else keep();
+  },
+  other: () => choose(figures.after(kind)),
   train: () => openTab("Train"),
   data: () => openTab("Data"),
 };
-
-function onKey(event) {
-  const meaning = screen.visible ? meaningOf(event, kind) : null;
-  if (!meaning || (meaning.action === "close" && !screen.panel)) return;
-  const { word, action } = meaning;
-  if (screen.panel && action !== "close" && action !== screen.panel) return; // the cards are covered
-  event.preventDefault();
-  if (word) answer(word, "key");
-  else run[action]();
-}
-
-function onClick(event) {
-  const button = event.target.closest("[data-word], [data-action], [data-kind-choice]");
-  if (!button) return;
-  if (button.dataset.word) answer(button.dataset.word, "click");
-  else if (button.dataset.kindChoice) choose(button.dataset.kindChoice);
-  else run[button.dataset.action]();
-}
-
-// Another project or annotator: give everything back and begin anew.
-function configure(newProject, newAnnotator) {
-  clearTimeout(configureTimer);
-  const name = (newAnnotator ?? "").trim();
-  if (started && newProject === project && name === annotator) return;
-  if (started && newProject === project && document.activeElement?.matches("input, textarea")) {
-    configureTimer = setTimeout(() => begin(newProject, name), TYPING_MS); // the name is being typed
-    return;
-  }
-  const field = document.activeElement;
-  if (started && newProject !== project && field?.matches("input")) field.blur(); // else the keys go there
-  begin(newProject, name);
-}
-
-async function begin(newProject, name) {
-  const again = project !== null && annotator;
-  started += 1;
-  [project, annotator, overview] = [newProject, name, null];
-  deck.clear();
-  pace.clear();
-  show();
-  if (again) await ask("release", { session: session.id });
-  if (project === null || !annotator) return;
-  const asked = started;
-  await refreshOverview();
-  if (asked !== started) return;
-  const remembered = session.inherited && !again ? session.remembered() : {};
-  if (remembered.itemId) kind = remembered.kind;
-  else if (left(kind) <= 0 && left(other()) > 0) kind = other();
-  look(remembered.itemId);
-}
-
-function tick() {
-  if (!screen.visible || document.visibilityState !== "visible" || project === null || !annotator) return;
-  const pause = ["done", "wait"].includes(element.dataset.state) ? IDLE_MS : 0;
-  if (element.dataset.state !== "card") return performance.now() - lookedAt >= pause && look();
-  deck.refill(kind)?.then(() => deck.current(kind)?.item_id === Number(element.dataset.item) || show());
-  if (performance.now() - overviewAt > OVERVIEW_MS) refreshOverview();
-}
-
-const onVisible = new IntersectionObserver((entries) => {
-  if (entries.at(-1).isIntersecting && deck.current(kind)) trigger("show"); // a hidden tab may not have painted
-});
-const poll = setInterval(tick, POLL_MS);
-// From the browser's back-forward cache: nothing is reserved any more.
-const onReturn = ({ persisted }) => persisted && look();
-const onLeave = () => navigator.sendBeacon?.(
-  new URL("api/label/release", document.baseURI),
-  new Blob([JSON.stringify({ session: session.id })], { type: "application/json" }),
-);
-
-function stop() {
-  for (const part of [outbox, clock, session]) part.stop();
-  clearInterval(poll);
-  onVisible.disconnect();
-  window.removeEventListener("keydown", onKey);
-  window.removeEventListener("pagehide", onLeave);
-  window.removeEventListener("pageshow", onReturn);
-  document.removeEventListener("visibilitychange", tick);
-}
-
-Object.assign(page, { stop, configure, texts: screen.texts, guidelines: screen.guidelines });
-element.addEventListener("click", onClick);
-window.addEventListener("keydown", onKey);
-window.addEventListener("pagehide", onLeave);
-window.addEventListener("pageshow", onReturn);
-document.addEventListener("visibilitychange", tick);
-onVisible.observe(element);
-show();
-screen.saved(outbox.size, false);
-outbox.drain();
-if (page.asked) configure(...page.asked);

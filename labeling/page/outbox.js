@@ -36,8 +36,9 @@ function createOutbox(post, onChange, onRefused) {
     for (const entry of entries.values()) lastAt = Math.max(lastAt, entry.at);
   }
 
-  function add(route, body) {
-    const entry = { route, body, at: Math.max(Date.now(), lastAt + 1) };
+  // card: the key of the card that the entry is about.
+  function add(route, body, card) {
+    const entry = { route, body, card, at: Math.max(Date.now(), lastAt + 1) };
     lastAt = entry.at;
     added += 1;
     try {
@@ -116,14 +117,14 @@ function createOutbox(post, onChange, onRefused) {
     get size() { return entries.size; },
     get added() { return added; },
     get failing() { return failures > 0; },
-    // Items that are labelled here and not there yet: the server would hand them out again.
-    itemsOnTheWay() {
-      const items = new Set();
-      for (const { route, body } of sorted()) {
-        if (route === "record") items.add(body.item);
-        else items.delete(body.item);
+    // Keys of cards that are labelled here and not there yet: the server would hand them out again.
+    cardsOnTheWay() {
+      const cards = new Set();
+      for (const { route, body, card = String(body.item) } of sorted()) {
+        if (route === "record") cards.add(card);
+        else cards.delete(card);
       }
-      return items;
+      return cards;
     },
     stop() {
       stopped = true;

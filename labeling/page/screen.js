@@ -10,9 +10,11 @@ const minutesText = (minutes) => {
   return `about ${Math.round(minutes / 60)} h left`;
 };
 
+const isInMore = (node) => Boolean((node.closest ? node : node.parentElement)?.closest(".label-card-more"));
+
 function createScreen(element, trigger, isCurrent) {
   const find = (selector) => element.querySelector(selector);
-  let noticeTimer = 0, painting = 0, texts = cardTexts(null), guidelines = "";
+  let noticeTimer = 0, painting = 0, marked = "", texts = cardTexts(null), more = moreTexts(null), guidelines = "";
 
   function write(selector, text) { // the poll says the same again and again: a screen reader should not
     const place = find(selector);
@@ -24,74 +26,106 @@ function createScreen(element, trigger, isCurrent) {
     write(".label-state h2", title);
     write(".label-state p", text);
     for (const button of element.querySelectorAll(".label-state-actions button")) {
-      button.hidden = !actions.includes(button.dataset.action);
+      button.hidden = !actions.includes(button.dataset.command);
     }
-    write('.label-state-actions [data-action="other"]', otherText);
+    write('.label-state-actions [data-command="other"]', otherText);
+  }
+
+  // Ask Gradio to write the texts; a ranking has more of them. Returns what of the page will change.
+  function writeTexts(card) {
+    const parts = new Set(["show"]), before = more.join("\0");
+    texts = cardTexts(card);
+    if (card.kind === "ranking") {
+      more = moreTexts(card);
+      if (more.join("\0") !== before) parts.add("more");
+      trigger("more");
+    }
+    trigger("show");
+    return parts;
   }
 
   // Call `ready` in the frame that shows the new texts. Gradio renders Markdown after the trigger returns.
   function paint(card, ready) {
     const mine = (painting += 1), cards = find(".label-table") ?? element;
-    let timer = 0, attempts = 0;
-    texts = cardTexts(card);
+    let timer = 0, attempts = 0, parts = new Set();
     element.dataset.state = "card";
     element.dataset.ready = "no";
     const done = () => {
       if (mine !== painting || element.dataset.ready === "yes") return;
       observer.disconnect();
       clearTimeout(timer);
-      for (const box of element.querySelectorAll(".label-text")) box.scrollTop = 0;
       const asked = find("#label-conversation");
       if (asked) asked.scrollTop = asked.scrollHeight;
       element.dataset.ready = "yes";
       ready();
     };
-    const observer = new MutationObserver(() => requestAnimationFrame(done));
+    const observer = new MutationObserver((changes) => {
+      for (const { target } of changes) parts.delete(isInMore(target) ? "more" : "show");
+      if (!parts.size) requestAnimationFrame(done);
+    });
     observer.observe(cards, { childList: true, characterData: true, subtree: true });
     const late = () => { // the same texts again change nothing; a page that is still loading swallows the trigger
-      const swallowed = card && !find("#label-a")?.textContent.trim();
+      const swallowed = !find("#label-a")?.textContent.trim() || (card.kind === "ranking" && !find("#label-c")?.textContent.trim());
       if (mine !== painting || !swallowed || (attempts += 1) > RETRIGGER_LIMIT) return done();
-      trigger("show");
+      writeTexts(card);
       timer = setTimeout(late, SHORT_PAINT_MS);
     };
     timer = setTimeout(late, SHORT_PAINT_MS);
-    element.dataset.item = card ? card.item_id : "";
-    cards.classList.toggle("has-context", (card?.messages.length ?? 0) > 1);
-    trigger("show");
+    element.dataset.item = card.item_id;
+    element.dataset.key = card.key;
+    cards.classList.toggle("has-context", card.messages.length > 1);
+    parts = writeTexts(card);
   }
 
-  function mark(word) { // the answer that an undone card had
-    for (const button of element.querySelectorAll("[data-word]")) {
-      button.classList.toggle("was", button.dataset.word === word);
+  function none() {
+    painting += 1;
+    element.dataset.item = element.dataset.key = "";
+    element.dataset.ready = "no";
+  }
+
+  function mark(word = "") { // the answer that a card had which came back
+    const name = word === "edited" ? "edit" : word;
+    if (marked === name) return;
+    marked = name;
+    for (const button of element.querySelectorAll(".label-actions [data-command]")) {
+      if (!button.dataset.command.startsWith("rank ")) button.classList.toggle("was", button.dataset.command === name);
     }
   }
 
   function flash(word) {
-    for (const button of element.querySelectorAll(`[data-word="${word}"]`)) {
+    for (const button of element.querySelectorAll(`.label-actions [data-command="${word}"]`)) {
       button.animate?.([{ filter: "brightness(1.35)", transform: "scale(.985)" }, {}], { duration: 160 });
     }
   }
 
-  function kind(name) {
+  // overview: the server's figures or null. Kinds without items are not shown, nor a choice of one.
+  function kind(name, overview) {
     element.dataset.kind = name;
     for (const button of element.querySelectorAll("[data-kind-choice]")) {
-      button.setAttribute("aria-checked", String(button.dataset.kindChoice === name));
+      const choice = button.dataset.kindChoice, isEmpty = KINDS.every((one) => !overview?.[one].total);
+      button.setAttribute("aria-checked", String(choice === name));
+      button.hidden = choice !== name && !overview?.[choice].total && !(isEmpty && choice === "pair");
     }
   }
 
   function progress(overview, name, perMinute) {
     const { total, done, mine } = overview[name], left = total - done;
-    for (const kindName of ["pair", "single"]) {
+    for (const kindName of KINDS) {
       const waiting = overview[kindName].total - overview[kindName].done;
       find(`[data-left="${kindName}"]`).textContent = waiting > 0 ? waiting : "";
     }
-    const noun = name === "pair" ? "pairs" : "responses";
+    const noun = { pair: "pairs", single: "responses", ranking: "rankings" }[name];
     find('[data-figure="done"]').textContent = total ? `${done} of ${total} ${noun} · ${mine} by you` : "";
     const pace = perMinute && left > 0 ? `${Math.round(perMinute)} a minute · ${minutesText(left / perMinute)}` : "";
     find('[data-figure="pace"]').textContent = pace;
     const percent = total ? (100 * done) / total : 0;
     find(".label-bar i").style.transform = `scaleX(${percent / 100})`;
     find(".label-bar").setAttribute("aria-valuenow", Math.round(percent));
+  }
+
+  function changing(sentence) { // null: the card on the table is a new one
+    find(".label-changing").hidden = sentence === null;
+    write(".label-changing span", sentence ?? "");
   }
 
   function saved(waiting, failing) {
@@ -109,26 +143,14 @@ function createScreen(element, trigger, isCurrent) {
     noticeTimer = setTimeout(() => { box.hidden = true; }, NOTICE_MS);
   }
 
-  const panels = { help: ".label-help", guidelines: "#label-guidelines" };
-  let opener = null;
-  function open(name) { // null closes
-    const wasOpen = element.dataset.panel;
-    const next = wasOpen === name ? null : name;
-    if (!wasOpen && next) opener = document.activeElement;
-    element.dataset.panel = next ?? "";
-    find(".label-help").hidden = next !== "help";
-    find(".label-veil").hidden = !next;
-    if (next === "guidelines") trigger("guide");
-    if (next) find(panels[next])?.focus?.();
-    else opener?.focus?.();
-  }
-
   return {
-    say, paint, mark, flash, kind, progress, saved, notice, open,
+    say, paint, none, mark, flash, kind, progress, changing, saved, notice,
+    // A hidden tab may not have painted.
+    again: () => { trigger("show"); if (element.dataset.kind === "ranking") trigger("more"); },
     texts: () => texts,
+    more: () => more,
     guidelines: () => guidelines || "*This project has no guidelines.*",
     setGuidelines(text) { guidelines = text; },
-    get panel() { return element.dataset.panel || null; },
     get visible() { return isCurrent() && element.offsetParent !== null; },
   };
 }

@@ -33,7 +33,7 @@ function createSession() {
     inherited,
     previous: () => previous,
     tookOver() { previous = null; },
-    remember(kind, itemId) { write(CURRENT_KEY, JSON.stringify({ kind, itemId })); },
+    remember(kind, key) { write(CURRENT_KEY, JSON.stringify({ kind, key })); },
     remembered() { try { return JSON.parse(read(CURRENT_KEY)) ?? {}; } catch { return {}; } },
     stop: () => channel.close(),
   };

@@ -18,39 +18,36 @@ const STATES = {
   wait: ["Nothing for you right now", ""],
 };
 
-const otherKind = (kind) => (kind === "pair" ? "single" : "pair");
-const nounOf = (kind) => (kind === "pair" ? "pair" : "single response");
-const amount = (count, kind) => `${count} ${nounOf(kind)}${count === 1 ? "" : "s"}`;
-
-function said(state, { title, text, actions = [] } = {}) {
+function stateOf(state, { title, text, actions = [] } = {}) {
   return { state, title: title ?? STATES[state][0], text: text ?? STATES[state][1], actions };
 }
 
-// overview: the server's figures or null; saving: answers wait and the figures do not have them.
-function whyNoCard({ project, annotator, unreachable, overview, kind, saving }) {
-  if (project === null) return said("project");
-  if (!annotator) return said("name");
-  if (unreachable) return said("offline");
-  if (!overview) return said("loading");
-  if (saving) return said("saving");
-  if (!overview.pair.total && !overview.single.total) {
-    return overview.is_example ? said("writing") : said("empty", { actions: ["data"] });
+// overview: the server's figures or null; other: the kind to go to from here; saving: answers wait and the figures do
+// not have them.
+function whyNoCard({ project, annotator, unreachable, overview, kind, other, saving }) {
+  if (project === null) return stateOf("project");
+  if (!annotator) return stateOf("name");
+  if (unreachable) return stateOf("offline");
+  if (!overview) return stateOf("loading");
+  if (saving) return stateOf("saving");
+  if (KINDS.every((one) => !overview[one].total)) {
+    return overview.is_example ? stateOf("writing") : stateOf("empty", { actions: ["data"] });
   }
-  const { total, done, mine } = overview[kind], other = overview[otherKind(kind)], rest = other.total - other.done;
-  const others = amount(rest, otherKind(kind));
+  const { total, done, mine } = overview[kind], rest = other === kind ? 0 : overview[other].total - overview[other].done;
+  const others = amount(rest, other);
   const actions = [...(rest > 0 ? ["other"] : []), ...(overview.skipped ? ["restore"] : [])];
   if (!total) {
-    return said("wait", { title: `No ${nounOf(kind)}s in this project`, text: `To label here: ${others}.`, actions });
+    return stateOf("wait", { title: `No ${nounOf(kind)}s in this project`, text: `To label here: ${others}.`, actions });
   }
   if (done >= total) {
     const next = rest > 0
       ? `Still waiting: ${others}. Or train a model on what there is.`
       : "Next: train a model on your answers.";
     const text = `Labelled: ${amount(total, kind)}, ${mine} of them by you. ${next}`;
-    return said("done", { text, actions: ["train", ...actions, "undo"] });
+    return stateOf("done", { text, actions: ["train", ...actions, "undo"] });
   }
   const why = overview.skipped
-    ? `You have skipped ${overview.skipped}; the others are on somebody else's screen, if there are any.`
+    ? `You have set aside ${overview.skipped}; the others are on somebody else's screen, if there are any.`
     : "They are on somebody else's screen, and come here when they are not answered there.";
-  return said("wait", { text: `Left: ${amount(total - done, kind)}. ${why}`, actions: [...actions, "undo"] });
+  return stateOf("wait", { text: `Left: ${amount(total - done, kind)}. ${why}`, actions: [...actions, "undo"] });
 }

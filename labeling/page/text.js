@@ -27,8 +27,11 @@ function contextMarkdown(messages) {
 
 const shownText = (text) => (text.trim() ? mathMarkdown(text) : "*(an empty response)*");
 
+// The values of the components: context, prompt and the first two responses; and those that only rankings have.
 function cardTexts(card) {
   if (!card) return ["", "", "", ""];
   const [a, b] = card.responses.map((response) => shownText(response.text));
   return [contextMarkdown(card.messages), shownText(card.messages.at(-1)?.content ?? ""), a, b ?? ""];
 }
+
+const moreTexts = (card) => [2, 3, 4, 5].map((index) => (card?.responses[index] ? shownText(card.responses[index].text) : ""));
