@@ -61,6 +61,7 @@ def ensure_project(store: Store) -> Project | None:
             return next((project for project in projects if project.is_example), None)
         project = store.projects.ensure(NAME, GUIDELINES, is_example=True)
         store.projects.set_labeling(project.id, {"reasons": REASONS})
+        project = store.projects.by_id(project.id)
         for messages in STARTERS:
             store.prompts.add(project.id, messages, SOURCE)
     return project
