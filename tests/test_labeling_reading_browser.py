@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -258,3 +259,47 @@ def test_the_focus_stays_in_a_panel_and_returns_when_it_closes(store, opened):
         expect(page.locator(".label-help :focus")).to_have_count(1)
         page.keyboard.press("Escape")
         expect(opener).to_be_focused()
+
+
+# Where a paragraph's text begins and ends, as shares of its card's width.
+EDGES = """(side) => {
+    const card = document.querySelector('.label-card-' + side).getBoundingClientRect(), range = document.createRange();
+    range.selectNodeContents(document.querySelector('#label-' + side + ' p'));
+    const text = range.getBoundingClientRect();
+    return [(text.left - card.left) / card.width, (text.right - card.left) / card.width];
+}"""
+
+
+def test_each_paragraph_begins_on_the_side_of_its_script_and_nothing_runs_out_of_its_card(store, opened):
+    arabic, chinese = "هذا جواب قصير.", "猫是一种小型哺乳动物。" * 60
+    add_pair(store, arabic, f"A short answer.\n\n{chinese}")
+    with opened() as page:
+        ready(page)
+        sides = {text_of(page, side)[:7]: page.evaluate(EDGES, side) for side in "ab"}
+        assert sides[arabic[:7]][0] > 0.5 and sides[arabic[:7]][1] > 0.9
+        assert sides["A short"][0] < 0.15
+        for side in "ab":
+            card = page.locator(f".label-card-{side}")
+            assert card.evaluate("(card) => card.scrollWidth <= card.clientWidth")
+
+
+def test_time_on_another_tab_or_a_hidden_page_does_not_count(store, opened):
+    fill(store, pairs=2, singles=0)
+    with opened() as page:
+        item = ready(page)
+        begun = time.monotonic()
+        page.get_by_role("tab", name="Train").click()
+        page.wait_for_timeout(1200)
+        page.get_by_role("tab", name="Label").click()
+        ready(page)
+        for state in ("hidden", "visible"):
+            page.evaluate(
+                "(state) => { Object.defineProperty(document, 'visibilityState', {value: state, configurable: true});"
+                " document.dispatchEvent(new Event('visibilitychange')); }",
+                state,
+            )
+            page.wait_for_timeout(1200 if state == "hidden" else 100)
+        passed = time.monotonic() - begun
+        press(page, "1")
+        saved(page)
+        assert 0 < store.labels.current_of(item, "Ann").active_seconds < passed - 2.2
