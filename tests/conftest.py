@@ -1,8 +1,9 @@
-"""Fixtures every test may use: a store in a temporary folder, with or without things to label."""
+"""Fixtures every test may use: a store in a temporary folder, a browser, the store's Label page opened in it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,26 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def project(store: Store) -> Project:
     """A project without prompts."""
     return store.projects.ensure("Test project")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """A headless Chromium, one a module: two at a time cannot be driven by one thread."""
+    from tests.browser import open_browser
+
+    with open_browser() as started:
+        yield started
+
+
+@pytest.fixture
+def opened(store: Store, browser) -> Callable[..., AbstractContextManager]:
+    """A function that serves the store's Label page and opens it, ready to take keys; options as in `open_page`."""
+    from tests.browser import open_page, serve
+    from tests.labeling_page import make_app
+
+    @contextmanager
+    def opened(**options) -> Iterator:
+        with serve(make_app(store)) as address, open_page(address, browser, **options) as page:
+            yield page
+
+    return opened

@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from demo.meter import manner_of
 from storage import Store
-from tests.browser import open_browser, open_page
+from tests.browser import open_page
 
 pytestmark = pytest.mark.browser
 
@@ -45,12 +45,6 @@ def started(data: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(30)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as opened:
-        yield opened
 
 
 def photograph(page: Page, name: str) -> None:

@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from labeling import annotate
 from labeling.answers import said
-from storage import Store
-from tests.browser import open_browser, open_page, serve
-from tests.labeling_page import ROOT, fill, make_app, press, ready, saved, text_of, word_on
+from tests.labeling_page import ROOT, fill, press, ready, saved, text_of, word_on
 
 pytestmark = pytest.mark.browser
 
 TALK = ("It is $x^2$, **not** $5 or $6", "5\n\n```python\nprice = '$x$'\n```")
 HOSTILE = '${window.pwned=1} {{value}} `${pwned=1}` <img src=x onerror="window.pwned=1"><script>window.pwned=1</script>'
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def opened(store, browser):
-    """Return a function that serves the store's page and opens it, ready to take keys."""
-
-    @contextmanager
-    def opened(**options) -> Iterator[Page]:
-        with serve(make_app(store)) as address, open_page(address, browser, **options) as page:
-            yield page
-
-    return opened
 
 
 def test_each_key_saves_its_answer_and_shows_the_next_pair(store, opened):

@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 from playwright.sync_api import Page, expect
 
 from storage import Store
-from tests.browser import open_browser, open_page, serve
-from tests.labeling_page import ROOT, fill, make_app, press, ready, said_on, saved, text_of, word_on
+from tests.labeling_page import ROOT, fill, press, ready, said_on, saved, text_of, word_on
 
 pytestmark = pytest.mark.browser
 
 CARDS = "#label-responses > .label-card:visible"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def opened(store, browser):
-    """Return a function that serves the store's page and opens it, ready to take keys."""
-
-    @contextmanager
-    def opened(**options) -> Iterator[Page]:
-        with serve(make_app(store)) as address, open_page(address, browser, **options) as page:
-            yield page
-
-    return opened
 
 
 def shown_ids(store: Store, page: Page, item: int) -> list[int]:

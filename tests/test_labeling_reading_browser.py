@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,8 +13,7 @@ from playwright.sync_api import Page, expect
 
 from labeling import tab
 from storage import Store
-from tests.browser import open_browser, open_page, serve
-from tests.labeling_page import ROOT, fill, make_app, press, ready, saved, text_of, word_on
+from tests.labeling_page import ROOT, fill, press, ready, saved, text_of, word_on
 
 pytestmark = pytest.mark.browser
 
@@ -24,35 +21,10 @@ DIFFERENCES = "([code, a, b]) => new Function('a', 'b', code + '; return differe
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def empty_page(browser):
     page = browser.new_page()
     yield page
     page.close()
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def opened(store, browser):
-    """Return a function that serves the store's page and opens it, ready to take keys."""
-
-    @contextmanager
-    def opened(**options) -> Iterator[Page]:
-        with serve(make_app(store)) as address, open_page(address, browser, **options) as page:
-            yield page
-
-    return opened
 
 
 def add_pair(store: Store, a: str, b: str) -> None:

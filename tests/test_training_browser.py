@@ -15,8 +15,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import fastapi
 import gradio as gr
-from tests.browser import open_browser, open_page, serve
-from playwright.sync_api import Browser, Page, expect
+from tests.browser import open_page, serve
+from playwright.sync_api import Page, expect
 from tests.training_world import label_pairs, leave_checkpoint
 
 from models.client import Workers
@@ -27,12 +27,6 @@ from training.lock import ProcessLock
 pytestmark = pytest.mark.browser
 
 HOSTILE = "<img src=x onerror=\"window.pwned=1\">${window.pwned=1}{{value}}"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as opened:
-        yield opened
 
 
 @pytest.fixture

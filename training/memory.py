@@ -7,11 +7,9 @@ from the run's settings. An estimate: `tests/test_training_memory.py` holds it w
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from errors import ModelError
 from models import catalog
