@@ -4,10 +4,18 @@ const WORD = /(?:[\p{sc=Han}\p{sc=Hiragana}\p{sc=Katakana}\p{sc=Thai}]|[\p{L}\p{
 const SENTENCE = /[^.!?。！？\n]*[.!?。！？\n]+\s*|[^.!?。！？\n]+/gu;
 const MOST_EDITS = 1500; // time and memory grow with its square
 
-const sameWord = (one, other) => one === other || one.trim() === other.trim();
+// Tokens as numbers, the same one for what differs in the space after it only: numbers are compared fast.
+function createNumbers() {
+  const numbers = new Map();
+  return (token) => {
+    const word = token.trim();
+    if (!numbers.has(word)) numbers.set(word, numbers.size);
+    return numbers.get(word);
+  };
+}
 
 // Myers' greedy algorithm ("An O(ND) Difference Algorithm", 1986): for each number of edits, the furthest place reached
-// on each diagonal. Returns [keptInA, keptInB], arrays of booleans, or null past MOST_EDITS.
+// on each diagonal. Takes numbers. Returns [keptInA, keptInB], arrays of booleans, or null past MOST_EDITS.
 function keptTokens(a, b) {
   const most = Math.min(MOST_EDITS, a.length + b.length), reach = new Int32Array(2 * most + 3), steps = [];
   const middle = most + 1;
@@ -16,7 +24,7 @@ function keptTokens(a, b) {
     for (let diagonal = -edits; diagonal <= edits; diagonal += 2) {
       const at = middle + diagonal, down = diagonal === -edits || (diagonal !== edits && reach[at - 1] < reach[at + 1]);
       let x = down ? reach[at + 1] : reach[at - 1] + 1, y = x - diagonal;
-      while (x < a.length && y < b.length && sameWord(a[x], b[y])) { x += 1; y += 1; }
+      while (x < a.length && y < b.length && a[x] === b[y]) { x += 1; y += 1; }
       reach[at] = x;
       if (x >= a.length && y >= b.length) return walkBack(a, b, steps);
     }
@@ -75,12 +83,13 @@ function runsOf(tokens, kept) {
 // Returns [runs of the one, runs of the other].
 function differences(one, other) {
   for (const unit of [WORD, SENTENCE]) {
-    const a = one.match(unit) ?? [], b = other.match(unit) ?? [];
+    const a = one.match(unit) ?? [], b = other.match(unit) ?? [], number = createNumbers();
+    const ofA = a.map(number), ofB = b.map(number), shorter = Math.min(a.length, b.length);
     let start = 0, end = 0;
-    while (start < Math.min(a.length, b.length) && sameWord(a[start], b[start])) start += 1;
-    while (end < Math.min(a.length, b.length) - start && sameWord(a.at(-1 - end), b.at(-1 - end))) end += 1;
+    while (start < shorter && ofA[start] === ofB[start]) start += 1;
+    while (end < shorter - start && ofA.at(-1 - end) === ofB.at(-1 - end)) end += 1;
     const middleOf = (tokens) => tokens.slice(start, tokens.length - end);
-    const kept = keptTokens(middleOf(a), middleOf(b));
+    const kept = keptTokens(middleOf(ofA), middleOf(ofB));
     if (!kept) continue;
     const whole = (middle) => [...new Array(start).fill(true), ...middle, ...new Array(end).fill(true)];
     const [inA, inB] = withoutIslands(middleOf(a), middleOf(b), kept);
