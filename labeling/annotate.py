@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from errors import LabelError
 from labeling.answers import EDITED, Answer, checked, meaning, said
-from labeling.queue import ShownCard, shown_card, tickets_of
+from labeling.queue import LEASE_SECONDS, ShownCard, shown_card, tickets_of
 from labeling.tickets import OWN, Tickets
 from storage import Item, Label, Store
+from storage.leases import CHECK, Held
 from storage.records import FLAG, KINDS, REPEAT, SET_ASIDE, SKIP, UNDO, VERDICTS_OF_KIND, VOTE
 
 MAX_ANNOTATOR_CHARACTERS = 100
@@ -124,7 +125,9 @@ def record(
         own = store.labels.current_of(item_id, annotator)
         if role == REPEAT and (own is None or own.verdict in SET_ASIDE):
             raise LabelError(f"Item {item_id} has no first answer of yours to repeat.")
-        if role == VOTE and answer.word not in SET_ASIDE and not item.is_check:
+        if item.is_check and role == VOTE:  # it may have become one on the table
+            picked = CHECK
+        elif role == VOTE and answer.word not in SET_ASIDE:
             _refuse_one_too_many(item, own)
         if answer.edit is not None:
             fields["chosen_response_id"] = _better_response(store, item, answer, annotator)
@@ -146,11 +149,13 @@ def undo(
     client_id: str,
     item_id: int | None = None,
     repeated: bool = False,
+    session: str | None = None,
     tickets: Tickets | None = None,
 ) -> Undone:
     """Take back an annotator's label of an item (None: their latest of the project) with a new row of history.
 
-    repeated: their second answer to that item. Returns the card as it was shown then, and what was said. The same
+    repeated: their second answer to that item. session: the tab that shows the card again, for which it is reserved.
+    Returns the card as it was shown then, and what was said. The same
     `client_id` changes nothing twice. Raises LabelError when there is nothing to undo.
     """
     annotator, client_id = checked_annotator(annotator), checked_id(client_id, "undo's id")
@@ -171,6 +176,8 @@ def undo(
                 item.id, annotator, UNDO, client_id=client_id, shown_response_ids=shown, role=role,
             )
         taken_back = store.labels.get(row.replaces_id)
+        if session is not None:
+            store.leases.take(session, annotator, [Held(taken_back.item_id, _picked(taken_back))], LEASE_SECONDS)
         return Undone(_shown_as_then(store, taken_back, tickets or tickets_of(store)), _said(store, taken_back))
 
 
@@ -188,11 +195,7 @@ def restore_skipped(store: Store, project_id: int, kind: str, annotator: str, *,
     """Take back all that an annotator skipped or flagged of one kind, and return how many there were."""
     annotator, client_id = checked_annotator(annotator), checked_id(client_id, "request's id")
     with store.transaction():
-        skips = [
-            label
-            for label in store.labels.latest(project_id, annotator, kind, limit=MAX_SKIPS)
-            if label.verdict in SET_ASIDE
-        ]
+        skips = store.labels.latest(project_id, annotator, kind, limit=MAX_SKIPS, set_aside=True)
         for label in skips:
             store.labels.add(
                 label.item_id, annotator, UNDO, client_id=f"{client_id}-{label.id}", role=label.role,
@@ -208,7 +211,8 @@ def progress(store: Store, project_id: int, annotator: str) -> Progress:
         kind: KindProgress(**items[kind], mine=sum(mine[kind][verdict] for verdict in VERDICTS_OF_KIND[kind]))
         for kind in KINDS
     }
-    return Progress(**kinds, skipped=sum(counts[SKIP] + counts[FLAG] for counts in mine.values()))
+    set_aside = [*mine.values(), *store.labels.counts_by_kind(project_id, annotator, CHECK).values()]
+    return Progress(**kinds, skipped=sum(counts[SKIP] + counts[FLAG] for counts in set_aside))
 
 
 def _item_of(store: Store, project_id: int, item_id: int) -> Item:
@@ -241,8 +245,13 @@ def _better_response(store: Store, item: Item, answer: Answer, annotator: str) -
 
 
 def _shown_as_then(store: Store, label: Label, tickets: Tickets) -> ShownCard:
-    picked = REPEAT if label.role == REPEAT else label.picked or OWN
-    return shown_card(store.items.card(label.item_id), label.shown_response_ids, label.annotator, picked, tickets)
+    card = store.items.card(label.item_id)
+    return shown_card(card, label.shown_response_ids, label.annotator, _picked(label), tickets)
+
+
+def _picked(label: Label) -> str:
+    """Return why a card comes that comes back with its label."""
+    return REPEAT if label.role == REPEAT else label.picked or OWN
 
 
 def _said(store: Store, label: Label) -> Answer:

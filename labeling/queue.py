@@ -17,7 +17,7 @@ from errors import LabelError
 from labeling.settings import BY_A_RUN, LabelingSettings
 from labeling.tickets import Tickets
 from storage import Card, Store
-from storage.leases import CHECK, Held
+from storage.leases import CHECK, Budget, Held
 from storage.records import KINDS, REPEAT, Message
 
 LEASE_SECONDS = 240.0
@@ -51,10 +51,14 @@ class ShownCard:
 
 @dataclass(frozen=True)
 class Lease:
-    """What a tab holds: the keys of all its cards, and those of them that it does not have yet."""
+    """What a tab holds: the keys of all its cards, and those of them that it does not have yet.
+
+    more: the search was cut short, and the next request goes on with it: no cards do not mean that there are none.
+    """
 
     keys: tuple[str, ...]
     cards: tuple[ShownCard, ...]
+    more: bool = False
 
 
 def shown_order(annotator: str, item_id: int, response_ids: Sequence[int], repeated: bool = False) -> list[int]:
@@ -134,7 +138,7 @@ def lease_cards(
         held = held[:wanted] + fresh
         store.leases.take(session, annotator, held, LEASE_SECONDS)
         cards = [card_for(store, one, annotator, tickets) for one in held if key_of(one.item_id, one.picked) not in known]
-    return Lease(tuple(key_of(one.item_id, one.picked) for one in held), tuple(cards))
+    return Lease(tuple(key_of(one.item_id, one.picked) for one in held), tuple(cards), picks.budget.is_spent)
 
 
 def next_cards(
@@ -155,6 +159,7 @@ class _Picks:
         self.whose = (project_id, kind, annotator)
         self.session = session
         self.taken: set[int] = set()
+        self.budget = Budget()
         self.lanes: dict[str, Iterator[int]] = {}
 
     def take(self, count: int, held: Sequence[Held]) -> list[Held]:
@@ -198,6 +203,6 @@ class _Picks:
         if name not in self.lanes:
             # Where one label is enough, people begin apart; else together, so that items get all of theirs early.
             apart = lane == "fewest" or (lane == "shuffled" and self.settings.labels_per_item == 1)
-            found = self.store.leases.free(*self.whose, self.session, lane, tier, apart)
+            found = self.store.leases.free(*self.whose, self.session, lane, tier, apart, self.budget)
             self.lanes[name] = self.stack.enter_context(closing(found))
         return self.lanes[name]

@@ -95,6 +95,7 @@ class _Desk:
             client_id=annotate.checked_id(fields.get("client_id"), "undo's id"),
             item_id=None if fields.get("item") is None else _whole(fields, "item"),
             repeated=fields.get("repeat") is True,
+            session=annotate.checked_id(fields.get("session"), "tab's id"),
             tickets=self.tickets,
         )
 
@@ -118,7 +119,8 @@ class _Desk:
 
     def progress(self, fields: Fields) -> Any:
         project = self.store.projects.by_id(_whole(fields, "project"))
-        progress = annotate.progress(self.store, project.id, str(fields.get("annotator") or "").strip())
+        annotator = annotate.checked_annotator(fields["annotator"]) if fields.get("annotator") else ""
+        progress = annotate.progress(self.store, project.id, annotator)
         return {
             "pair": progress.pair, "single": progress.single, "ranking": progress.ranking, "skipped": progress.skipped,
             "guidelines": project.guidelines, "is_example": project.is_example,

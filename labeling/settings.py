@@ -48,6 +48,8 @@ class LabelingSettings:
         known = {spec.name for spec in fields(cls)}
         chosen = {name: value for name, value in values.items() if name in known}
         if "reasons" in chosen:
+            if not isinstance(chosen["reasons"], (list, tuple)):
+                raise ConfigError("reasons should be a list of tags")
             chosen["reasons"] = tuple(chosen["reasons"])
         settings = cls(**chosen)
         if problems := settings._problems():

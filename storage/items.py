@@ -103,9 +103,11 @@ class Items:
             db.execute("UPDATE items SET wanted_labels = ? WHERE project_id = ?", [labels, project_id])
 
     def set_check(self, item_id: int, is_check: bool) -> None:
-        """Make an item a check, or work to be done again. Its labels stay, and are counted anew.
+        """Make an item a check, or work to be done again. Its labels are counted anew.
 
-        Raises NotFoundError when there is no such item, or it has no final label to check against.
+        Of an item that is no check any more, the answers to the check stay in the history only, and so does a final
+        label that is older than a changed vote. Raises NotFoundError when there is no such item, or it has no final
+        label to check against.
         """
         with self.store.transaction() as db:
             self.get(item_id)
@@ -115,6 +117,25 @@ class Items:
             db.execute("DELETE FROM current_labels WHERE item_id = ?", [item_id])
             db.execute("UPDATE items SET is_check = ? WHERE id = ?", [is_check, item_id])
             db.conn.executemany("INSERT INTO current_labels VALUES (?, ?, ?, ?)", labels)
+            if not is_check:
+                db.execute("DELETE FROM leases WHERE item_id = ? AND picked = 'check'", [item_id])
+                own = "SELECT id FROM labels WHERE item_id = ?1 AND role = 'vote'"
+                db.execute(
+                    "DELETE FROM current_labels WHERE item_id = ?1 AND role = 'vote'"
+                    f" AND label_id IN ({own} AND picked = 'check')",
+                    [item_id],
+                )
+                db.execute(
+                    "DELETE FROM current_labels WHERE item_id = ?1 AND role = 'final'"
+                    f" AND label_id < (SELECT max(id) FROM ({own} AND replaces_id < current_labels.label_id))",
+                    [item_id],
+                )
+            db.execute(
+                "UPDATE items SET label_count = (SELECT count(*) FROM current_labels JOIN labels ON labels.id = label_id"
+                " WHERE current_labels.item_id = ?1 AND current_labels.role = 'vote'"
+                " AND verdict NOT IN ('skip', 'flag')) WHERE id = ?1",
+                [item_id],
+            )
 
     def pairs(self, project_id: int, after_id: int = 0, limit: int = 256) -> list[dict[str, Any]]:
         """Return a project's next pairs in order of their ids, with their texts and votes: what a run scores.

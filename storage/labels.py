@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from errors import LabelError, NotFoundError
 from storage.judged import Tally, judged, tally
-from storage.records import FINAL, SET_ASIDE, UNDO, VERDICTS_OF_KIND, VOTE, Label, from_row
+from storage.records import FINAL, REPEAT, SET_ASIDE, UNDO, VERDICTS_OF_KIND, VOTE, Label, from_row
 
 if TYPE_CHECKING:
     from storage.database import Store
@@ -97,18 +97,24 @@ class Labels:
         )
         return [from_row(Label, row) for row in rows]
 
-    def latest(self, project_id: int, annotator: str, kind: str | None = None, limit: int = 1) -> list[Label]:
+    def latest(
+        self, project_id: int, annotator: str, kind: str | None = None, limit: int = 1, set_aside: bool = False
+    ) -> list[Label]:
         """Return an annotator's latest current labels and skips in a project, newest first: what undo takes back.
 
-        Second answers (REPEAT) are among them.
+        Second answers (REPEAT) are among them. set_aside: only skips and flags.
         """
-        rows = self.store.rows(
-            f"{CURRENT} JOIN items ON items.id = current_labels.item_id"
-            " WHERE current_labels.annotator = ? AND current_labels.role IN ('vote', 'repeat') AND items.project_id = ?"
-            " AND (? IS NULL OR items.kind = ?) AND labels.source = 'person' ORDER BY labels.id DESC LIMIT ?",
-            [annotator, project_id, kind, kind, limit],
-        )
-        return [from_row(Label, row) for row in rows]
+        found: list[dict[str, Any]] = []
+        for role in (VOTE, REPEAT):  # one at a time, so that the index gives the order
+            found += self.store.rows(
+                f"{CURRENT} JOIN items ON items.id = current_labels.item_id"
+                " WHERE current_labels.annotator = ? AND current_labels.role = ? AND items.project_id = ?"
+                " AND (? IS NULL OR items.kind = ?) AND labels.source = 'person'"
+                " AND (NOT ? OR verdict IN ('skip', 'flag')) ORDER BY current_labels.label_id DESC LIMIT ?",
+                [annotator, role, project_id, kind, kind, set_aside, limit],
+            )
+        latest = sorted(found, key=lambda row: row["id"], reverse=True)[:limit]
+        return [from_row(Label, row) for row in latest]
 
     def history(self, item_id: int) -> list[Label]:
         """Return every row of an item's history, oldest first."""
@@ -133,13 +139,15 @@ class Labels:
         """
         return sum((part for part in self.counts_by_kind(project_id, annotator).values()), Counter())
 
-    def counts_by_kind(self, project_id: int, annotator: str | None = None) -> dict[str, Counter[str]]:
-        """Return the `counts` of each kind of item."""
+    def counts_by_kind(
+        self, project_id: int, annotator: str | None = None, role: str = VOTE
+    ) -> dict[str, Counter[str]]:
+        """Return the `counts` of each kind of item. role: also FINAL, REPEAT, or "check" for votes on checks."""
         counts = {kind: Counter() for kind in VERDICTS_OF_KIND}
         for row in self.store.rows(
             "SELECT kind, verdict, sum(count) AS number FROM label_counts"
-            " WHERE project_id = ? AND role = 'vote' AND (? IS NULL OR annotator = ?) GROUP BY kind, verdict",
-            [project_id, annotator, annotator],
+            " WHERE project_id = ? AND role = ? AND (? IS NULL OR annotator = ?) GROUP BY kind, verdict",
+            [project_id, role, annotator, annotator],
         ):
             if row["number"] > 0:
                 counts[row["kind"]][row["verdict"]] = row["number"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from storage.records import REPEAT
@@ -30,6 +30,19 @@ ROWS_AT_ONCE = 16
 MOST_ROWS = 2_000
 # A repeat comes after at least so many other labels.
 REPEAT_AFTER = 10
+REPEAT_ROWS = 100
+
+
+@dataclass
+class Budget:
+    """How many rows a request may still look at, over all its lanes."""
+
+    rows: int = field(default_factory=lambda: MOST_ROWS)
+
+    @property
+    def is_spent(self) -> bool:
+        """True when the walk was cut short: there may be more to find."""
+        return self.rows <= 0
 
 
 @dataclass(frozen=True)
@@ -96,25 +109,25 @@ class Leases:
 
     def free(
         self, project_id: int, kind: str, annotator: str, session: str, lane: str, tier: int | None = None,
-        apart: bool = False,
+        apart: bool = False, budget: Budget | None = None,
     ) -> Iterator[int]:
         """Yield items of a lane that this tab may be given, from where the annotator stopped, once around.
 
         lane: one of LANES; tier: the label count, for "fewest". apart: begin where nobody else does, in a lane that is
-        sorted by the random position, instead of at its start. At most MOST_ROWS are looked at; the cursor is kept
-        when the iterator is closed, so the next call goes on there.
+        sorted by the random position, instead of at its start. budget: of the request. The cursor is kept when the
+        iterator is closed, so the next call goes on there.
         """
         name = lane if tier is None else f"{lane} {tier}"
         whose = [project_id, kind, annotator, name]
         begun = self._cursor(whose) or ((zlib.crc32(annotator.encode()) / 2**32, 0) if apart else START)
         values = {"project": project_id, "kind": kind, "annotator": annotator, "session": session, "tier": tier}
-        reached, rows_left = begun, MOST_ROWS
+        reached, budget = begun, budget or Budget()
         try:
             for start, end in ((begun, None), (START, begun)) if begun != START else ((START, None),):
                 at = start
-                while rows_left > 0:
-                    rows = self._walk(lane, values, at, min(ROWS_AT_ONCE, rows_left))
-                    rows_left -= len(rows)
+                while not budget.is_spent:
+                    rows = self._walk(lane, values, at, min(ROWS_AT_ONCE, budget.rows))
+                    budget.rows -= len(rows)
                     for item_id, key, is_free in rows:
                         at = (key, item_id)
                         if end is not None and at > end:
@@ -144,7 +157,10 @@ class Leases:
                    AND NOT EXISTS (SELECT 1 FROM leases
                                    WHERE item_id = items.id AND (session = :session OR annotator = :annotator))
                    AND label_count + (SELECT count(*) FROM leases WHERE item_id = items.id
-                                      AND picked NOT IN ('check', 'repeat')) < wanted_labels
+                                      AND picked NOT IN ('check', 'repeat')
+                                      AND NOT EXISTS (SELECT 1 FROM current_labels WHERE item_id = items.id
+                                                      AND role = 'vote' AND annotator = leases.annotator)
+                                     ) < wanted_labels
             FROM items INDEXED BY items_{lane}
             WHERE project_id = :project AND kind = :kind AND label_count < wanted_labels AND is_check = 0 {condition}
               AND {key} >= :key AND ({key} > :key OR id > :id)
@@ -185,10 +201,12 @@ class Leases:
         first = int(oldest + draw * (last - oldest))
         rows = conn.execute(
             """
-            SELECT own.item_id FROM current_labels AS own JOIN items ON items.id = own.item_id
-            JOIN labels ON labels.id = own.label_id
-            WHERE own.annotator = :annotator AND own.role = 'vote' AND own.label_id BETWEEN :first AND :last
-              AND project_id = :project AND kind = :kind AND is_check = 0
+            SELECT own.item_id FROM (
+                SELECT item_id, label_id FROM current_labels
+                WHERE annotator = :annotator AND role = 'vote' AND label_id BETWEEN :first AND :last
+                ORDER BY label_id LIMIT :rows) AS own
+            JOIN items ON items.id = own.item_id JOIN labels ON labels.id = own.label_id
+            WHERE project_id = :project AND kind = :kind AND is_check = 0
               AND verdict NOT IN ('skip', 'flag') AND source = 'person'
               AND NOT EXISTS (SELECT 1 FROM current_labels
                               WHERE item_id = own.item_id AND role = 'repeat' AND annotator = :annotator)
@@ -198,7 +216,7 @@ class Leases:
             """,
             {
                 "annotator": annotator, "project": project_id, "kind": kind, "first": first, "last": last,
-                "limit": len(taken) + 1,
+                "limit": len(taken) + 1, "rows": REPEAT_ROWS,
             },
         )
         return next((item_id for (item_id,) in rows if item_id not in taken), None)

@@ -53,6 +53,8 @@ class WriteQueue:
             self._thread = None
 
     def _run(self) -> None:
+        # What is answered is forgotten by the browser's outbox: it must outlast a power cut. One wait a transaction.
+        self.store.db.conn.execute("PRAGMA synchronous = FULL")
         while (batch := self._next_batch()) is not None:
             self._run_together(batch)
             if not self._jobs.empty():
@@ -78,6 +80,8 @@ class WriteQueue:
         try:
             with self.store.transaction() as db:
                 for job, future in batch:
+                    if not future.set_running_or_notify_cancel():  # nobody waits for it any more
+                        continue
                     db.conn.execute("SAVEPOINT job")
                     try:
                         result, error = job(), None
@@ -88,7 +92,8 @@ class WriteQueue:
                     done.append((future, result, error))
         except BaseException as error:  # nothing was committed
             for _, future in batch:
-                future.set_exception(error)
+                if not future.done():
+                    future.set_exception(error)
             return
         for future, result, error in done:
             future.set_exception(error) if error is not None else future.set_result(result)

@@ -349,3 +349,40 @@ def test_the_last_labels_come_back_as_they_were_shown_newest_first(store):
     found = [(one.card.item_id, one.said.word, [response.id for response in one.card.responses]) for one in latest]
     assert found == said[: -annotate.RECENT - 1 : -1]
     assert annotate.recent(store, project_id, "Bob") == []
+
+
+def test_a_card_that_an_undo_brings_back_is_kept_for_its_tab(store):
+    """Its reservation was given back with the label: nobody else may get it while it is on the table again."""
+    project_id, item_id, ids = make_item(store, wanted=2)
+    say(store, project_id, item_id, "a", ids, 1, annotator="Dan")
+    (card,) = queue.next_cards(store, project_id, "pair", "Ann", "session-1", 1)
+    say(store, project_id, item_id, "a", ids, 2)
+    annotate.undo(store, project_id, "Ann", client_id="undo-0001", item_id=item_id, session="session-1")
+    assert queue.next_cards(store, project_id, "pair", "Bob", "session-2", 1) == []
+    assert queue.next_cards(store, project_id, "pair", "Ann", "session-3", 1) == []
+    assert [one.key for one in queue.next_cards(store, project_id, "pair", "Ann", "session-1", 1)] == [card.key]
+
+
+def test_a_skip_comes_back_however_long_ago_it_was(store, monkeypatch):
+    monkeypatch.setattr(annotate, "MAX_SKIPS", 3)
+    project_id, skipped, ids = make_item(store)
+    say(store, project_id, skipped, "skip", ids, 0)
+    for number in range(1, 6):
+        _, item_id, ids = make_item(store)
+        say(store, project_id, item_id, "a", ids, number)
+    assert annotate.restore_skipped(store, project_id, "pair", "Ann", client_id="restore-1") == 1
+
+
+def test_an_item_that_is_no_check_any_more_has_no_answers_to_the_check(store):
+    project_id, item_id, ids = make_item(store)
+    final = {"shown_response_ids": ids, "chosen_response_id": ids[0], "role": "final"}
+    store.labels.add(item_id, "Judge", "chosen", client_id="final-0001", **final)
+    store.items.set_check(item_id, True)
+    for number in range(3):
+        say(store, project_id, item_id, "b", ids, number, annotator=f"Person {number}")
+    say(store, project_id, item_id, "skip", ids, 9, annotator="Person 9")
+    assert annotate.progress(store, project_id, "Person 9").skipped == 1
+    store.items.set_check(item_id, False)
+    assert store.items.get(item_id).label_count == 0 and store.labels.counts(project_id) == {}
+    assert [row["annotator"] for row in store.labels.judged(project_id, which="majority")] == ["Judge"]
+    assert len(store.labels.history(item_id)) == 5

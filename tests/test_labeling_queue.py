@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from errors import LabelError
 from labeling import annotate, queue
 from labeling.settings import LabelingSettings
-from storage import Store
+from storage import Store, leases
 
 RACERS = 50
 
@@ -196,6 +196,22 @@ def test_ones_own_items_are_asked_again_once_with_sides_of_their_own(store):
     assert store.labels.counts(project_id) == {"chosen": 80}
     turned = [again[item].responses != first[item].responses for item in again]
     assert any(turned) and not all(turned)
+
+
+def test_a_search_that_was_cut_short_says_so_and_goes_on(store, monkeypatch):
+    monkeypatch.setattr(leases, "MOST_ROWS", 20)
+    project_id = make_items(store, 50, wanted=2)
+    store.db.execute("UPDATE items SET position = id / 100.0")
+    for item_id in range(1, 50):
+        annotate.record(
+            store, project_id, item_id, "Ann", "tie", store.items.response_ids(item_id), client_id=f"client-{item_id:04d}",
+            session="session-Ann",
+        )
+    configure(store, project_id, labels_per_item=2)
+    answers = []
+    while not answers or (answers[-1].more and not answers[-1].cards):
+        answers.append(queue.lease_cards(store, project_id, "pair", "Ann", "session-Ann", 1))
+    assert len(answers) > 1 and [card.item_id for card in answers[-1].cards] == [50]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -26,7 +26,7 @@ def test_a_project_without_settings_has_the_defaults(project):
         ({"labels_per_item": True}, "labels_per_item"), ({"order": "best"}, "order"), ({"check_rate": 0.6}, "check_rate"),
         ({"random_share": -0.1}, "random_share"), ({"repeat_rate": "often"}, "repeat_rate"),
         ({"fast_seconds": float("nan")}, "fast_seconds"), ({"reasons": ["a", "a"]}, "reasons"),
-        ({"reasons": [""]}, "reason"), ({"reasons": ["x" * 41]}, "reason"), ({"reasons": [5]}, "reason"),
+        ({"reasons": [""]}, "reason"), ({"reasons": ["x" * 41]}, "reason"), ({"reasons": [5]}, "reason"), ({"reasons": None}, "reasons"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(values, problem):

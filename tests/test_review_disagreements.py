@@ -217,6 +217,15 @@ def test_an_item_becomes_a_check_with_its_decision_and_its_answer_stays_known(de
     desk.say(item_id, ids, "ann", "tie")
     assert look(desk.store, desk.project.id, item_id).final is not None
     use_as_check(desk.store, desk.project.id, item_id, False)
+    assert look(desk.store, desk.project.id, item_id).final is None  # a vote behind it has changed meanwhile
+    assert desk.list("differ") == [item_id]
+
+
+def test_a_decision_outlasts_being_a_check_where_no_vote_has_changed(desk: Desk) -> None:
+    item_id, _ = desk.item("first", "second")
+    desk.decide(item_id, as_check=True)
+    use_as_check(desk.store, desk.project.id, item_id, False)
+    assert look(desk.store, desk.project.id, item_id).final is not None
     undo(desk.store, desk.project.id, item_id, "owner", "undo-0001")
     assert desk.list("differ") == [item_id]
 

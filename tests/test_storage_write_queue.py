@@ -94,3 +94,21 @@ def test_another_process_finds_the_lock_beside_a_busy_queue(store):
             thread.join()
         other.close()
     assert count == 20
+
+
+def test_a_job_that_nobody_waits_for_any_more_stops_nothing(store):
+    """A request that is cancelled cancels its future: the thread must outlive it."""
+    held, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        held.set()
+        go_on.wait(10)
+
+    first = store.writes.submit(wait)
+    held.wait(10)
+    assert not first.cancel()  # it runs
+    given_up, later = (store.writes.submit(partial(make_project, store, name)) for name in "AB")
+    assert given_up.cancel()
+    go_on.set()
+    assert later.result(10) == 1 and store.writes.submit(partial(make_project, store, "C")).result(10) == 2
+    assert [project.name for project in store.projects.list()] == ["B", "C"]

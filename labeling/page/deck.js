@@ -5,6 +5,7 @@ const AHEAD = 8;
 const REFILL_BELOW = 5;
 const HISTORY = 20;
 const RENEW_MS = 75000;
+const MOST_ASKED = 50;
 
 // ask(route, body) resolves to the answer's data, or null when it failed.
 function createDeck(ask, outbox, settings) {
@@ -26,7 +27,8 @@ function createDeck(ask, outbox, settings) {
     }
   }
 
-  async function fetchMore(kind, first) {
+  // The server looks for cards a part at a time: where it found none, there may be more.
+  async function fetchMore(kind, first, asked = 1) {
     const started = generation, deck = kinds[kind];
     const onTheWay = outbox.cardsOnTheWay();
     const count = Math.min(50, AHEAD + 1 + onTheWay.size);
@@ -43,6 +45,7 @@ function createDeck(ask, outbox, settings) {
     }
     if (first) deck.ahead.sort((one, other) => (other.key === first) - (one.key === first));
     deck.current ??= deck.ahead.shift() ?? null;
+    if (data.more && !deck.current && asked < MOST_ASKED) return fetchMore(kind, first, asked + 1);
   }
 
   function forget(key) {
