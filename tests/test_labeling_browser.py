@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from labeling import annotate
 from labeling.answers import said
+from storage import leases
 from tests.labeling_page import ROOT, fill, press, ready, saved, text_of, word_on
 
 pytestmark = pytest.mark.browser
@@ -279,3 +280,17 @@ def test_another_project_or_annotator_begins_anew(store, opened):
         saved(page)
         assert word_on(store, item, "Bob") == "a" and store.items.get(item).project_id == two
         assert store.labels.history(first) == []
+
+
+def test_a_card_far_behind_ones_own_labels_is_found_at_once(store, opened, monkeypatch):
+    monkeypatch.setattr(leases, "MOST_ROWS", 2)  # thirty requests; at the pace of the poll they would take a minute
+    project = fill(store, pairs=60, singles=0)
+    store.items.want(project, 2)
+    store.db.execute("UPDATE items SET position = id / 100.0")
+    for item_id in range(1, 60):
+        shown = store.items.response_ids(item_id)
+        annotate.record(
+            store, project, item_id, "Ann", "tie", shown, client_id=f"client-{item_id:04d}", session="anns-session",
+        )
+    with opened() as page:
+        assert ready(page) == 60
