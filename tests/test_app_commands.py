@@ -95,7 +95,7 @@ def test_generate_gives_every_prompt_its_responses(tmp_path: Path) -> None:
     [
         ("dpo_en_demo", "dpo", 299),
         pytest.param("dpo_zh_demo", "dpo", 300, marks=pytest.mark.slow),
-        ("kto_en_demo", "kto", 300),
+        pytest.param("kto_en_demo", "kto", 300, marks=pytest.mark.slow),
     ],
 )
 def test_real_preference_files_import_train_and_chat(tmp_path: Path, name: str, method: str, rows: int) -> None:
