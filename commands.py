@@ -98,7 +98,7 @@ def import_command(file: Path, project: str, data: Path, as_json: bool) -> None:
 @json_option
 def export_command(project: str, kind: str, output: Path, data: Path, as_json: bool) -> None:
     """Export a project's labels as JSON Lines that TRL's trainers load as they are."""
-    from transfer.exporting import export
+    from transfer.exporting.export import export
 
     store = Store(data)
     report = export(store, store.projects.get(project), kind, output)
@@ -125,7 +125,7 @@ def generate_command(
     seed: int, data: Path, device: str, as_json: bool,
 ) -> None:
     """Let a model answer the project's prompts, so that there is something to label."""
-    from transfer.candidates import generate
+    from transfer.candidates.generate import generate
 
     store = Store(data)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed)

@@ -12,8 +12,8 @@ from commands import cli
 from models.lora_files import PROVENANCE
 from training.config import TrainingConfig
 from training.methods import METHODS
-from transfer.exporting import KINDS
-from transfer.formats import FORMATS
+from transfer.exporting.export import KINDS
+from transfer.formats.registry import FORMATS
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -18,9 +18,10 @@ from tests.completion_server import Local
 from errors import ConfigError, ModelError, NotFoundError, WorkerError
 from models.client import Endpoint, Sampling, Workers
 from storage import Project, Store
-from transfer import batch, drawing, example
-from transfer.batch import pairs_to_show, rankings_to_show
-from transfer.candidates import GenerateReport, generate, generate_at
+from transfer import example
+from transfer.candidates import batch, drawing
+from transfer.candidates.batch import pairs_to_show, rankings_to_show
+from transfer.candidates.generate import GenerateReport, generate, generate_at
 
 @pytest.fixture
 def server() -> Iterator[Server]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from errors import ConfigError, NotFoundError, StorageError
 from storage import Project, Store
-from transfer.exporting import export
+from transfer.exporting.export import export
 from transfer.importing import import_file
 
 client_ids = count()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.formats import FORMATS, Record, detect, format_of, read_row
-from transfer.messages import RowError, Unusable
+from transfer.formats.registry import FORMATS, Record, detect, format_of, read_row
+from transfer.formats.messages import RowError, Unusable
 
 USER = {"role": "user", "content": "What colour is the sky?"}
 BLUE = {"role": "assistant", "content": "It is blue."}

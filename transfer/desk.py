@@ -14,8 +14,8 @@ from pathlib import Path
 from errors import ConfigError, ImportFormatError, NotFoundError
 from models.client import Sampling, Workers
 from storage import Project, Run, Store
-from transfer.candidates import GenerateReport, generate
-from transfer.exporting import ExportReport, export
+from transfer.candidates.generate import GenerateReport, generate
+from transfer.exporting.export import ExportReport, export
 from transfer.importing import ImportReport, import_file
 from transfer.jobs import Jobs, JobState, Progress
 from transfer.prompts import WriteReport, write_prompts

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from models.client import Sampling, Workers
 from storage import Project, Store
-from transfer.batch import Progress
-from transfer.candidates import generate
+from transfer.candidates.batch import Progress
+from transfer.candidates.generate import generate
 from transfer.jobs import Jobs
 from transfer.wording import counted
 

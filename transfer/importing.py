@@ -19,9 +19,9 @@ from typing import Any
 from errors import ImportFormatError
 from storage import Store
 from storage.records import VOTE
-from transfer.formats import FORMATS, Format, Record, detect, read_row
-from transfer.messages import RowError, Unusable
-from transfer.reading import Source
+from transfer.formats.registry import FORMATS, Format, Record, detect, read_row
+from transfer.formats.messages import RowError, Unusable
+from transfer.reading.source import Source
 from transfer.wording import counted, left_out_sentence, listed
 
 ANNOTATOR = "import"

@@ -7,7 +7,7 @@ from typing import Any
 
 from errors import ConfigError, ImportFormatError
 from storage import Project, Store
-from transfer.messages import RowError, as_text
+from transfer.formats.messages import RowError, as_text
 from transfer.wording import counted
 
 SOURCE = "written"

@@ -16,7 +16,7 @@ from errors import reported
 from models.client import Sampling, Workers
 from storage import Store
 from transfer.desk import DEMO, SHOWN_AS, Desk, Overview, job_line
-from transfer.exporting import KINDS
+from transfer.exporting.export import KINDS
 from transfer.jobs import Jobs, JobState
 
 FILE_TYPES = [".json", ".jsonl", ".gz", ".ndjson", ".txt"]

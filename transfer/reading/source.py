@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from errors import ImportFormatError
-from transfer.messages import RowError
+from transfer.formats.messages import RowError
 
 MAX_LINE_BYTES = 64 * 2**20
 MAX_ARRAY_BYTES = 512 * 2**20

@@ -17,8 +17,8 @@ from errors import ConfigError, ModelError, NotFoundError, WorkerError
 from models.client import Endpoint, Sampling, Workers
 from storage import Project, Store
 from storage.records import KINDS
-from transfer.batch import Batch, Progress
-from transfer.drawing import Drawer, FindEndpoint
+from transfer.candidates.batch import Batch, Progress
+from transfer.candidates.drawing import Drawer, FindEndpoint
 from transfer.wording import counted, listed
 
 MAX_PER_PROMPT = 64

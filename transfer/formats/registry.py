@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from transfer.messages import Message, RowError, Unusable, as_messages, as_prompt, as_response, as_text, kind_of
+from transfer.formats.messages import Message, RowError, Unusable, as_messages, as_prompt, as_response, as_text, kind_of
 
 Row = dict[str, Any]
 

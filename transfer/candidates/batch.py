@@ -14,7 +14,7 @@ from errors import AppError, WorkerError
 from models.client import Completion
 from storage import Prompt, Store
 from storage.records import MOST_RANKED
-from transfer.drawing import Drawer, Task, drawn
+from transfer.candidates.drawing import Drawer, Task, drawn
 from transfer.wording import counted
 
 REDRAWS = 4  # how often a response that the prompt has already is drawn anew
