@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from transfer.near_duplicates import count_near
 
 LONG = "Please explain how a steam engine turns the heat of burning coal into the motion of a heavy wheel"
@@ -25,8 +27,10 @@ def test_nothing_and_empty_prompts_count_nothing_wrong() -> None:
     assert count_near(["", "?"]) == 1
 
 
-def test_many_different_prompts_are_no_near_duplicates() -> None:
-    subjects, verbs = "cat dog river engine planet teacher".split(), "sing grow break travel learn".split()
-    asked = [f"Why does the {a} {v} when the {b} begins to {w}?" for a in subjects for b in subjects for v in verbs for w in verbs]
-    assert count_near(asked) < len(asked) / 2
-    assert count_near([*asked, *asked]) >= len(asked)
+def test_prompts_of_random_words_are_different_and_their_copies_are_found() -> None:
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcdefghijklmnoprstuvw", k=draw.randint(3, 8))) for _ in range(400)]
+    asked = [" ".join(draw.choices(words, k=25)) for _ in range(2000)]
+    assert count_near(asked) == 0
+    nearly = [f"{text} please" for text in asked]
+    assert count_near([*asked, *nearly]) > 0.95 * len(asked)
