@@ -36,7 +36,12 @@ class LabelError(AppError):
 
 
 class ImportFormatError(AppError):
-    """A file to import is not what it should be; the text names the file and the row."""
+    """A file to import is not what it should be; the text names the file and the first rows that are wrong.
+
+    problems: all that is known to be wrong, up to a thousand: the place in the file, the field and the reason.
+    """
+
+    problems: tuple[tuple[str, str, str], ...] = ()
 
 
 class ModelError(AppError):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from errors import StorageError
 from storage.items import kind_of
 from storage.prompts import messages_hash
-from storage.records import KINDS, Message
+from storage.records import KINDS, Message, Project
 
 if TYPE_CHECKING:
     from storage.database import Store
@@ -88,9 +88,11 @@ DELETE FROM staged.numbered WHERE verdict = 'undo' AND replaces_id IS NULL;
 
 @dataclass(frozen=True)
 class Stored:
-    """What of the gathered rows was new. kinds: items by kind; replaced: labels that changed an earlier one; rows: rows
-    that brought something new."""
+    """Where the gathered rows went, and what was new. kinds: items by kind; replaced: labels that changed an earlier one;
+    rows: rows that brought something new.
+    """
 
+    project: Project
     prompts: int
     kinds: dict[str, int]
     labels: int
@@ -144,8 +146,10 @@ class Intake:
         for (messages,) in self._db.execute("SELECT messages FROM prompts ORDER BY rowid"):
             yield "\n".join(message["content"] for message in json.loads(messages))
 
-    def save(self, project_id: int, progress: Callable[[float], None] = lambda share: None) -> Stored:
-        """Store all that was gathered, or nothing; call it once. progress: called with the share that is done.
+    def save(self, project: str, progress: Callable[[float], None] = lambda share: None) -> Stored:
+        """Store all that was gathered, or nothing; call it once.
+
+        project: its name, made when there is none. progress: called with the share that is done.
 
         Raises StorageError as `Store.transaction` does.
         """
@@ -156,7 +160,7 @@ class Intake:
         db.conn.execute("ATTACH ? AS staged", [str(self.path)])
         try:
             with self.store.transaction():
-                return self._save(db.conn, project_id, progress)
+                return self._save(db.conn, self.store.projects.ensure(project), progress)
         finally:
             db.conn.execute("DETACH staged")
 
@@ -210,9 +214,9 @@ class Intake:
                 f"Nothing was stored: {self.store.folder} has no room for what is brought in ({error})."
             ) from error
 
-    def _save(self, conn: sqlite3.Connection, project_id: int, progress: Callable[[float], None]) -> Stored:
+    def _save(self, conn: sqlite3.Connection, project: Project, progress: Callable[[float], None]) -> Stored:
         now = time.time()
-        own = {"project": project_id, "now": now}
+        own = {"project": project.id, "now": now}
         last = {
             table: conn.execute(f"SELECT coalesce(max(id), 0) FROM main.{table}").fetchone()[0]
             for table in ("prompts", "responses", "items")
@@ -258,6 +262,7 @@ class Intake:
         one = lambda sql: conn.execute(sql, last).fetchone()[0]  # noqa: E731
         kinds = conn.execute("SELECT kind, count(*) FROM staged.items WHERE id > :items GROUP BY kind", last).fetchall()
         return Stored(
+            project=project,
             prompts=one("SELECT count(*) FROM staged.prompts WHERE id > :prompts"),
             kinds=dict.fromkeys(KINDS, 0) | dict(kinds),
             labels=one("SELECT count(*) FROM staged.numbered"),

@@ -49,7 +49,7 @@ def judged(store: Store, project_id: int, run_id: int | None = None, which: str 
     """Yield preferences in label order: one for each label, several for a ranking (one for each two tiers' pairs).
 
     run_id: the labels of that run's snapshot, as they were; else the current ones; which: one of WHICH.
-    Each row: `label_id, item_id, annotator, role, verdict, said, source, strength, created_at, prompt_id, messages
+    Each row: `label_id, item_id, kind, annotator, role, verdict, said, source, strength, created_at, prompt_id, messages
     (list), responses, is_extreme`. responses: a list of `{"id", "text", "chosen": bool}`, one or two; of a label in
     stored order, of a ranking or an edit the better one first: their verdict is "chosen" here, and said is what the
     label's own is. is_extreme: False for those pairs of a ranking that are not of its first and its last tier: what
@@ -63,7 +63,7 @@ def judged(store: Store, project_id: int, run_id: int | None = None, which: str 
     rows = store.db.query(
         f"""
         SELECT labels.id AS label_id, labels.item_id, annotator, role, verdict, verdict AS said, labels.source, strength,
-               labels.created_at, chosen_response_id, rejected_response_id, ranking, prompts.id AS prompt_id,
+               labels.created_at, items.kind, chosen_response_id, rejected_response_id, ranking, prompts.id AS prompt_id,
                prompts.messages, edit.text AS edited_text,
                (SELECT json_group_array(json_object('id', id, 'text', text)) FROM (
                     SELECT responses.id, responses.text FROM item_responses

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
+from storage.snapshots import snapshot_name
+
 migrations = Migrations("preference_studio")
 
 PROJECTS = """
@@ -368,3 +370,11 @@ def m003_richer_labels(db: sqlite_utils.Database) -> None:
     """Rankings, edits, flags, strength, reasons; final labels, repeats and checks; counts that cost no scan."""
     for script in (RICHER_ITEMS, RICHER_LEASES, RICHER_LABELS):
         db.executescript(script)
+
+
+@migrations()
+def m004_named_snapshots(db: sqlite_utils.Database) -> None:
+    """Every run says by a hash which labels it used; of runs that there are, too."""
+    db.conn.execute("ALTER TABLE runs ADD COLUMN snapshot TEXT NOT NULL DEFAULT ''")
+    for (run_id,) in db.conn.execute("SELECT id FROM runs").fetchall():
+        db.conn.execute("UPDATE runs SET snapshot = ? WHERE id = ?", [snapshot_name(db.conn, run_id), run_id])

@@ -155,7 +155,8 @@ class Run:
     """One training run. `adapter` is a folder relative to the data folder, set when the run has finished.
 
     model: the base model's name as the user gave it; config: the whole training config; state: one of
-    ACTIVE_STATES or ENDED_STATES; message: why it ended as it did, for people; summary: the last metrics.
+    ACTIVE_STATES or ENDED_STATES; message: why it ended as it did, for people; summary: the last metrics;
+    snapshot: the name of the labels it used, equal for equal content.
     """
 
     id: int
@@ -175,6 +176,7 @@ class Run:
     started_at: float | None
     heartbeat_at: float | None
     ended_at: float | None
+    snapshot: str = ""
 
     @property
     def is_active(self) -> bool:

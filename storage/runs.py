@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from errors import NotFoundError, TrainingError
 from storage.records import ACTIVE_STATES, ENDED_STATES, MetricRow, Run, from_row
+from storage.snapshots import Difference, difference, snapshot_name
 
 if TYPE_CHECKING:
     from storage.database import Store
@@ -42,6 +43,7 @@ class Runs:
             db.conn.executemany(
                 "INSERT INTO run_labels (run_id, label_id) VALUES (?, ?)", [(run_id, label_id) for label_id in label_ids]
             )
+            self._update(run_id, "snapshot = ?", [snapshot_name(db.conn, run_id)])
         return self.get(run_id)
 
     def get(self, run_id: int) -> Run:
@@ -148,6 +150,10 @@ class Runs:
         """Return the ids of the labels in a run's snapshot."""
         rows = self.store.db.execute("SELECT label_id FROM run_labels WHERE run_id = ? ORDER BY label_id", [run_id])
         return [row[0] for row in rows.fetchall()]
+
+    def diff(self, run_a: int, run_b: int) -> Difference:
+        """Return which labels two runs of a store used differently. Raises NotFoundError."""
+        return difference(self.store, self.get(run_a).id, self.get(run_b).id)
 
     def _still_training(self) -> TrainingError:
         active = self.active()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("storage", "labeling", "models", "training", "chat", "transfer", "review", "demo")
-OURS = {*PACKAGES, "app", "commands", "errors", "settings"}
+PACKAGES = ("storage", "labeling", "models", "training", "chat", "transfer", "review", "demo", "commands")
+OURS = {*PACKAGES, "app", "errors", "settings"}
 MAY_IMPORT = {
     "errors": set(),
     "settings": set(),

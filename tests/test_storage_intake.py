@@ -63,7 +63,7 @@ def gathered(store: Store, project: Project, rows: list[tuple[int, list[str], li
     with Intake(store) as intake:
         for place, (number, texts, opinions) in enumerate(rows, start=1):
             intake.add(place, ask(number), "file", [Answer(text) for text in texts], opinions)
-        return intake.save(project.id)
+        return intake.save(project.name)
 
 
 texts = st.lists(st.sampled_from(["A", "B", "好的", "d "]), min_size=0, max_size=4, unique=True)
@@ -119,7 +119,7 @@ def test_what_fails_while_it_is_stored_changes_nothing(store: Store, project: Pr
     before = contents(store, project)
     with pytest.raises(StorageError), Intake(store) as intake:
         intake.add(1, ask(1), "file", [Answer("A"), Answer("B")], [Opinion("chosen", chosen=0)])
-        intake.save(project.id, fail)
+        intake.save(project.name, fail)
     assert contents(store, project) == before
     assert gathered(store, project, [(1, ["A", "B"], [Opinion("chosen", chosen=0)])]).labels == 1
 
@@ -132,7 +132,7 @@ def test_an_edit_prefers_the_new_text_and_keeps_who_wrote_what(store: Store, pro
             [Opinion("edited", "ann", rejected=0, better=better, shown=(1, 0), created_at=12.25, strength=2,
                      reasons=("polite",), comment="好")],
         )
-        intake.save(project.id)
+        intake.save(project.name)
     [row] = store.labels.judged(project.id)
     assert [(each["text"], each["chosen"]) for each in row["responses"]] == [("Better.", True), ("A", False)]
     label = store.labels.get(row["label_id"])

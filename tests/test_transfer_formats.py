@@ -9,14 +9,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.formats.registry import FORMATS, Record, detect, format_of, read_row
+from transfer.formats import registry
 from transfer.formats.messages import RowError, Unusable
+from transfer.formats.record import Answer, Opinion, Record
+from transfer.formats.registry import FORMATS, Shape, detect, format_of
+
+
+def said(
+    messages: list, responses: tuple = (), verdict: str | None = None, preferred: int = 0, annotator: str | None = None
+) -> Record:
+    """Return the record of a prompt, answers and what one person says of them."""
+    opinion = Opinion(verdict or "", annotator, preferred if verdict == "chosen" else None)
+    return Record(messages, tuple(Answer(text) for text in responses), (opinion,) if verdict else ())
+
+
+def read_row(known: registry.Format, row: Any) -> Record:
+    """Return the one record of a row; raises Unusable with the reason when there is none."""
+    reading = registry.read_row(Shape(known), row)
+    if not reading.records:
+        raise Unusable(*reading.left_out)
+    [record] = reading.records
+    return record
+
 
 USER = {"role": "user", "content": "What colour is the sky?"}
 BLUE = {"role": "assistant", "content": "It is blue."}
 GREEN = {"role": "assistant", "content": "It is green."}
 SYSTEM = {"role": "system", "content": "You paint."}
-PAIR = Record([USER], ("It is blue.", "It is green."), "chosen")
+PAIR = said([USER], ("It is blue.", "It is green."), "chosen")
 
 
 def read(row: Any) -> Record:
@@ -74,12 +94,12 @@ def test_every_shape_of_a_pair_becomes_the_same_record(name: str, row: dict) -> 
 def test_every_shape_of_a_single_response_becomes_the_same_record(name: str, row: dict, verdict: str | None) -> None:
     known = format_of(row)
     assert known is not None and known.name == name
-    assert read_row(known, row) == Record([USER], ("It is blue.",), verdict)
+    assert read_row(known, row) == said([USER], ("It is blue.",), verdict)
 
 
 @pytest.mark.parametrize("row", [{"prompt": [USER]}, {"prompt": USER["content"]}, {"messages": [USER]}])
 def test_a_prompt_alone_becomes_a_record_without_responses(row: dict) -> None:
-    assert read(row) == Record([USER])
+    assert read(row) == said([USER])
 
 
 VOTE = {"prompt": USER["content"], "response_a": "It is blue.", "response_b": "It is green.", "label": "a"}
@@ -92,7 +112,7 @@ VOTE = {"prompt": USER["content"], "response_a": "It is blue.", "response_b": "I
 def test_a_vote_keeps_its_sides_and_who_gave_it(label: str, verdict: str, preferred: int) -> None:
     row = {"prompt": [USER], "response_a": [BLUE], "response_b": GREEN, "label": label, "annotator": " Ann Ö. "}
     assert format_of(row).name == "pairwise-votes"
-    assert read(row) == Record([USER], ("It is blue.", "It is green."), verdict, preferred, "Ann Ö.")
+    assert read(row) == said([USER], ("It is blue.", "It is green."), verdict, preferred, "Ann Ö.")
 
 
 def test_a_vote_without_an_annotator_is_nobodys() -> None:
@@ -119,7 +139,7 @@ def test_a_vote_without_its_word_is_refused_not_taken_for_a_prompt() -> None:
 def test_system_message_and_several_turns_are_kept() -> None:
     turns = [SYSTEM, USER, BLUE, {"role": "user", "content": "And at night?"}]
     row = {"chosen": [*turns, {"role": "assistant", "content": "Black."}], "rejected": [*turns, GREEN]}
-    assert read(row) == Record(turns, ("Black.", "It is green."), "chosen")
+    assert read(row) == said(turns, ("Black.", "It is green."), "chosen")
 
 
 def test_system_column_beside_conversations_becomes_the_first_message() -> None:
@@ -129,12 +149,12 @@ def test_system_column_beside_conversations_becomes_the_first_message() -> None:
 
 def test_plain_implicit_prompt_ends_before_the_space_as_in_trl() -> None:
     row = {"chosen": "The sky is blue.", "rejected": "The sky is green."}
-    assert read(row) == Record([{"role": "user", "content": "The sky is"}], ("blue.", "green."), "chosen")
+    assert read(row) == said([{"role": "user", "content": "The sky is"}], ("blue.", "green."), "chosen")
 
 
 def test_plain_responses_keep_their_indentation() -> None:
     row = {"prompt": "def f():", "completion": "    return 1", "label": True}
-    assert read(row).responses == ("    return 1",)
+    assert [answer.text for answer in read(row).answers] == ["    return 1"]
 
 
 def test_text_parts_are_joined_and_other_parts_refused() -> None:
@@ -223,5 +243,5 @@ def test_any_row_is_read_or_refused_with_a_reason(row: dict) -> None:
     except (RowError, Unusable) as error:
         str(error).encode("utf-8")
         return
-    assert record.messages[-1]["role"] == "user" and all(text.strip() for text in record.responses)
+    assert record.messages[-1]["role"] == "user" and all(answer.text.strip() for answer in record.answers)
     json.dumps(record.messages, ensure_ascii=False).encode("utf-8")

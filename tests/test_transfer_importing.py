@@ -61,8 +61,8 @@ def test_pairs_become_labels_that_are_done(store: Store, write: Write) -> None:
     report = import_file(store, "New", write([pair(number) for number in range(5)]))
     assert report.as_dict() | {"seconds": 0} == {
         "file": "data.jsonl", "project": "New", "project_id": report.project_id, "format": "trl-preference", "rows": 5,
-        "pairs": 5, "singles": 0, "prompts": 5, "labels": 5, "duplicates": 0, "replaced": 0, "left_out": {},
-        "seconds": 0,
+        "pairs": 5, "singles": 0, "rankings": 0, "prompts": 5, "labels": 5, "duplicates": 0, "replaced": 0,
+        "near_duplicates": 0, "left_out": {}, "bad_rows": 0, "bad_rows_file": None, "seconds": 0,
     }
     rows = list(store.labels.judged(report.project_id))
     assert {(row["annotator"], row["source"], row["verdict"]) for row in rows} == {("import", "import", "chosen")}
@@ -213,7 +213,8 @@ def test_the_first_problems_are_listed_each_with_its_line(store: Store, write: W
         import_file(store, "New", write(rows))
     text = str(caught.value)
     assert [f"line {number}:" in text for number in (2, 4, 6, 8, 10, 12)] == [True] * 5 + [False]
-    assert text.endswith("and more after that.")
+    assert text.endswith("and 9 more broken rows.")
+    assert [place for place, _, _ in caught.value.problems] == [f"line {number}" for number in range(2, 30, 2)]
 
 
 def test_rows_of_an_array_are_named_by_number(store: Store, write: Write) -> None:
@@ -221,19 +222,55 @@ def test_rows_of_an_array_are_named_by_number(store: Store, write: Write) -> Non
         import_file(store, "New", write([pair(1), {"prompt": "Hi", "chosen": "x"}, pair(3)], "data.json"))
 
 
-def test_a_failure_while_storing_takes_everything_back(store: Store, write: Write, monkeypatch: Any) -> None:
-    add, calls = store.items.add, []
-
-    def add_until_third(*args: Any, **kwargs: Any) -> Any:
-        calls.append(args)
-        if len(calls) == 3:
+def test_a_failure_while_storing_takes_everything_back(store: Store, write: Write) -> None:
+    def fail(done: int, total: int) -> None:
+        if done > 95:
             raise RuntimeError("power cut")
-        return add(*args, **kwargs)
 
-    monkeypatch.setattr(store.items, "add", add_until_third)
     with pytest.raises(RuntimeError):
-        import_file(store, "New", write([pair(number) for number in range(5)]))
+        import_file(store, "New", write([pair(number) for number in range(5)]), progress=fail)
+    assert store.projects.list() == [] and not any(contents(store).values())
+    assert import_file(store, "New", write([pair(1)])).labels == 1
+
+
+def test_good_rows_are_stored_and_broken_ones_written_beside_when_asked(
+    store: Store, write: Write, tmp_path: Path
+) -> None:
+    path = write([pair(1), pair(2, chosen=7), pair(3), {"prompt": "x\0", "chosen": "a", "rejected": "b"}])
+    with path.open("a") as file:
+        file.write("{broken\n")
+    report = import_file(store, "New", path, bad_rows=tmp_path / "bad.jsonl")
+    assert (report.rows, report.labels, report.bad_rows, report.bad_rows_file) == (5, 2, 3, str(tmp_path / "bad.jsonl"))
+    bad = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert [row["place"] for row in bad] == ["line 2", "line 4", "line 5"]
+    assert bad[0]["row"] == pair(2, chosen=7) and all(row["problem"] for row in bad)
+    assert "3 broken rows went to" in report.sentence()
+
+
+def test_nothing_is_stored_when_every_row_is_broken(store: Store, write: Write, tmp_path: Path) -> None:
+    with pytest.raises(ImportFormatError, match="no row can be used. 2 rows are broken"):
+        import_file(store, "New", write([pair(1, chosen=1), pair(2, chosen=2)]), bad_rows=tmp_path / "bad.jsonl")
     assert store.projects.list() == []
+
+
+def test_progress_rises_to_its_end(store: Store, write: Write) -> None:
+    seen: list[tuple[int, int]] = []
+    import_file(store, "New", write([pair(number) for number in range(2000)]), progress=lambda *step: seen.append(step))
+    assert seen == sorted(seen) and seen[-1] == (100, 100) and len({done for done, _ in seen}) > 10
+
+
+def test_reading_a_file_holds_no_lock(store: Store, write: Write) -> None:
+    labelled: list[int] = []
+
+    def label_meanwhile(done: int, total: int) -> None:
+        if done < 80:
+            other = Store(store.folder)
+            labelled.append(other.prompts.add(project_id, [{"role": "user", "content": f"{len(labelled)}"}])[0])
+            other.close()
+
+    project_id = store.projects.ensure("Other").id
+    import_file(store, "New", write([pair(number) for number in range(600)]), progress=label_meanwhile)
+    assert len(labelled) >= 3
 
 
 def test_cancelling_stores_nothing(store: Store, write: Write) -> None:
@@ -271,7 +308,6 @@ def test_byte_order_marks_gzip_arrays_and_blank_lines_are_read(
         (b"[" * 200_000, "nested too deeply"),
         (b'{"a":' * 100_000, "nested too deeply"),
         (b'{"prompt": "caf\xe9"}', "not UTF-8 text at byte 16"),
-        ('{"prompt": "x"}'.encode("utf-16"), "UTF-16"),
         (b'{"prompt": "a\\u0000b"}', "line 1: .*NUL"),
         (b'{"prompt": "a\\ud800b"}', "line 1: .*lone surrogate"),
         (b'{"prompt": ' + b"9" * 5000 + b"}", "line 1|cannot be read"),

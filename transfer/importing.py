@@ -1,16 +1,18 @@
-"""A file of preferences into a project: all of it or nothing.
+"""A file of preferences into a project: all of it or nothing, or the good rows with the bad ones in a file beside.
 
 Owns what becomes of each row and the report of an import. It does not know how files are spelt (`reading`,
-`formats`). A row that is broken refuses the whole file; a row in good form that holds nothing to label (an empty
-response, two that are the same) is left out and counted by reason.
+`formats`), nor how rows are stored (`storage.intake`). A row that is broken refuses the whole file; a row in good form
+that holds nothing to label (an empty response, two that are the same) is left out and counted by reason.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,16 +20,19 @@ from typing import Any
 
 from errors import ImportFormatError
 from storage import Store
-from storage.records import VOTE
-from transfer.formats.registry import FORMATS, Format, Record, detect, read_row
-from transfer.formats.messages import RowError, Unusable
-from transfer.reading.source import Source
+from storage.intake import Intake
+from transfer.formats.messages import RowError
+from transfer.formats.record import Record
+from transfer.formats.registry import FORMATS, Shape, guess, named, read_row
+from transfer.near_duplicates import count_near
+from transfer.reading.source import Source, open_source
 from transfer.wording import counted, left_out_sentence, listed
 
-ANNOTATOR = "import"
 PROBLEMS_SHOWN = 5
+PROBLEMS_KEPT = 1000
 DETECTED_ROWS = 100
 PROGRESS_ROWS = 200
+READING_SHARE = 80  # percent of the progress that reading takes; storing takes the rest
 
 Progress = Callable[[int, int], None]
 
@@ -36,9 +41,10 @@ Progress = Callable[[int, int], None]
 class ImportReport:
     """What an import did.
 
-    format: as in `formats.FORMATS`. rows: rows in the file. pairs, singles, prompts, labels: how many of each
-    were new. duplicates: rows whose content was there already. replaced: labels among the new that changed the
-    mind of an earlier import. left_out: rows with nothing to label, by reason.
+    format: as in `formats.registry.FORMATS`. rows: rows in the file. pairs, singles, rankings, prompts, labels: how many
+    of each were new. duplicates: rows whose content was there already. replaced: labels among the new that changed the
+    mind of an earlier import. near_duplicates: prompts of the file that say nearly what another one of it says.
+    left_out: rows or answers with nothing to label, by reason. bad_rows: rows that were broken, in `bad_rows_file`.
     """
 
     file: str
@@ -48,11 +54,15 @@ class ImportReport:
     rows: int
     pairs: int
     singles: int
+    rankings: int
     prompts: int
     labels: int
     duplicates: int
     replaced: int
+    near_duplicates: int
     left_out: dict[str, int]
+    bad_rows: int
+    bad_rows_file: str | None
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,7 +71,10 @@ class ImportReport:
 
     def sentence(self) -> str:
         """Return the report in words."""
-        news = {"pair": self.pairs, "single response": self.singles, "label": self.labels, "prompt": self.prompts}
+        news = {
+            "pair": self.pairs, "single response": self.singles, "ranking": self.rankings, "label": self.labels,
+            "prompt": self.prompts,
+        }
         parts = [counted(number, f"new {noun}") for noun, number in news.items() if number]
         said = [f"{self.file} ({self.format}) went into {self.project!r}: {counted(self.rows, 'row')},"
                 f" {listed(parts) or 'nothing new'}."]
@@ -69,6 +82,10 @@ class ImportReport:
             said.append(f"{counted(self.duplicates, 'row repeats', 'rows repeat')} what was there already.")
         if self.replaced:
             said.append(f"{counted(self.replaced, 'label')} changed an earlier import's.")
+        if self.near_duplicates:
+            said.append(f"{counted(self.near_duplicates, 'prompt is', 'prompts are')} nearly the same as another.")
+        if self.bad_rows:
+            said.append(f"{counted(self.bad_rows, 'broken row')} went to {self.bad_rows_file}.")
         return " ".join([*said, left_out_sentence(self.left_out)]).strip()
 
 
@@ -78,135 +95,151 @@ def import_file(
     path: Path | str,
     *,
     name: str | None = None,
+    shape: Shape | None = None,
+    bad_rows: Path | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> ImportReport:
     """Store a file's prompts, responses and preferences in a project, made when there is none of that name.
 
-    name: how the file is called in messages, if not by its path. progress: called with rows done and rows in all.
-    stop: set it to cancel; nothing is stored then. Preferences become labels of the annotator that the file names, else
-    of "import"; importing the same file again changes nothing.
-    Raises ImportFormatError naming the file, the first rows that are wrong and why; nothing is stored then.
+    path: a file. name: how it is called in messages, if not by its path.
+    shape: its format and which columns mean what; found by itself when not given.
+    bad_rows: a file for broken rows (JSON lines: place, field, problem, row); the good ones are then stored. Without
+    it one broken row refuses all. progress: called with percents done, and 100. stop: set it to cancel; nothing is
+    stored then, unless storing has begun. Preferences become labels of the annotator that the file names, else of
+    "import"; importing the same file again changes nothing.
+    Raises ImportFormatError naming the file, the rows that are wrong and why (`problems`); nothing is stored then.
     """
     started = time.monotonic()
-    source = Source(path, name)
-    known = _detected(source)
-    total, left_out = _checked(source, known)
-    with store.transaction():
-        into = store.projects.ensure(project)
-        writer = _Writer(store, into.id, source.name)
-        for number, record in enumerate(_records(source, known)):
-            if stop and stop.is_set():
-                raise ImportFormatError(f"{source.name}: the import was cancelled; nothing was stored.")
-            if progress and number % PROGRESS_ROWS == 0:
-                progress(number, total)
-            writer.write(record)
-    if progress:
-        progress(total, total)
-    counts = {key: writer.counts[key] for key in ("pairs", "singles", "prompts", "labels", "duplicates", "replaced")}
+    source = open_source(path, name)
+    shape = shape or _guessed(source)
+    said = progress or (lambda done, total: None)
+    with Intake(store) as intake, _Rejected(source, bad_rows) as rejected:
+        reader = _Reader(source, shape, intake, rejected, said, stop or threading.Event())
+        reader.read()
+        near = count_near(intake.prompts())
+        stored = intake.save(project, lambda share: said(READING_SHARE + int(share * (100 - READING_SHARE)), 100))
     return ImportReport(
-        source.name, into.name, into.id, known.name, total, **counts,
-        left_out=dict(left_out), seconds=round(time.monotonic() - started, 3),
+        source.name, stored.project.name, stored.project.id, shape.format.name, reader.rows,
+        pairs=stored.kinds["pair"], singles=stored.kinds["single"], rankings=stored.kinds["ranking"],
+        prompts=stored.prompts, labels=stored.labels, replaced=stored.replaced,
+        duplicates=reader.used - stored.rows, near_duplicates=near, left_out=dict(reader.left_out),
+        bad_rows=rejected.count, bad_rows_file=str(bad_rows) if rejected.count else None,
+        seconds=round(time.monotonic() - started, 3),
     )
 
 
-def _detected(source: Source) -> Format:
-    first = [row for _, row in islice(source.rows(), DETECTED_ROWS)]
+def shaped(path: Path | str, format_name: str | None, columns: dict[str, str]) -> Shape | None:
+    """Return the shape of a file as a person says it; None when they say nothing. columns: field -> column.
+
+    Without a format's name the one that is found is kept, with other columns. Raises ImportFormatError for a file or a
+    format that is not known.
+    """
+    if not format_name and not columns:
+        return None
+    known = named(format_name) if format_name else _guessed(open_source(path)).format
+    return Shape(known, columns)
+
+
+def _guessed(source: Source) -> Shape:
+    with closing(source.rows()) as rows:
+        first = [row for _, row in islice(rows, DETECTED_ROWS)]
     if not first:
         raise source.refused("it holds no rows")
-    if known := detect(first):
-        return known
+    if shape := guess(first):
+        return shape
     if broken := next((row for row in first if isinstance(row, RowError)), None):
-        raise source.refused(f"its first row cannot be read: {broken}. Expected are JSON lines or a JSON array")
-    known_formats = "; ".join(known.description for known in FORMATS)
+        raise source.refused(f"its first row cannot be read: {broken}")
+    known = "; ".join(known.description for known in FORMATS)
     found = ", ".join(repr(field[:40]) for field in list(first[0])[:8]) if isinstance(first[0], dict) else "no fields"
-    raise source.refused(f"its rows ({found}) are of no format known here. Known: {known_formats}")
+    raise source.refused(f"its rows ({found}) are of no format known here. Known: {known}")
 
 
-def _checked(source: Source, known: Format) -> tuple[int, Counter[str]]:
-    """Read the whole file without storing; return how many rows it has, and those left out by reason.
+class _Rejected:
+    """Broken rows: kept as the problems of an error, or written to a file beside the one that is read."""
 
-    Raises ImportFormatError with the first problems, or when every row would be left out. It runs before the
-    write lock is taken, so that a large file does not keep annotators waiting twice.
-    """
-    problems: list[str] = []
-    left_out: Counter[str] = Counter()
-    total = 0
-    for place, row in source.rows():
-        total += 1
+    def __init__(self, source: Source, path: Path | None) -> None:
+        self.source, self.path = source, path
+        self.problems: list[tuple[str, str, str]] = []
+        self.count = 0
+        self._file: Any = None
+
+    def __enter__(self) -> _Rejected:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._file:
+            self._file.close()
+
+    def add(self, place: str, row: Any, error: RowError) -> None:
+        """Take one broken row. Raises ImportFormatError when the file for them cannot be written."""
+        self.count += 1
+        field = getattr(error, "field", "")
+        if self.path is None:
+            if self.count <= PROBLEMS_KEPT:
+                self.problems.append((place, field, str(error)))
+            return
+        said = {"place": place, "field": field, "problem": str(error), "row": None if isinstance(row, RowError) else row}
         try:
-            _read(known, row)
-        except Unusable as reason:
-            left_out[f"{reason}"] += 1
-        except RowError as error:
-            problems.append(f"{place}: {error}")
-            if len(problems) > PROBLEMS_SHOWN:
-                break
-    if problems:
-        more = "; and more after that" if len(problems) > PROBLEMS_SHOWN else ""
-        raise source.refused("; ".join(problems[:PROBLEMS_SHOWN]) + more)
-    if left_out.total() == total:
-        raise source.refused(f"no row can be used. {left_out_sentence(_as_rows(left_out)).rstrip('.')}")
-    return total, Counter(_as_rows(left_out))
+            self._file = self._file or self.path.open("w", encoding="utf-8", newline="\n")
+            self._file.write(json.dumps(said, default=str) + "\n")
+        except OSError as problem:
+            raise self.source.refused(f"the broken rows cannot be written to {self.path} ({problem.strerror})") from problem
+
+    def refuse(self) -> None:
+        """Raise the ImportFormatError that lists the problems, when there are some and no file took them."""
+        if self.problems:
+            first = "; ".join(f"{place}: {problem}" for place, _, problem in self.problems[:PROBLEMS_SHOWN])
+            more = self.count - PROBLEMS_SHOWN
+            error = self.source.refused(first + (f"; and {counted(more, 'more broken row')}" if more > 0 else ""))
+            error.problems = tuple(self.problems)
+            raise error
 
 
-def _as_rows(left_out: Counter[str]) -> dict[str, int]:
-    return {f"{'row' if number == 1 else 'rows'} {reason}": number for reason, number in left_out.items()}
+class _Reader:
+    """One reading of a source into an intake. rows, used: rows read, and those that gave something to store."""
 
+    def __init__(
+        self, source: Source, shape: Shape, intake: Intake, rejected: _Rejected, said: Progress, stop: threading.Event
+    ) -> None:
+        self.source, self.shape, self.intake, self.rejected = source, shape, intake, rejected
+        self.said, self.stop = said, stop
+        self.rows = self.used = 0
+        self.left_out: Counter[str] = Counter()
 
-def _records(source: Source, known: Format) -> Iterator[Record]:
-    for place, row in source.rows():
-        try:
-            yield _read(known, row)
-        except Unusable:
-            continue
-        except RowError as error:  # only when the file was changed since it was checked
-            raise source.refused(f"{place}: {error}") from error
+    def read(self) -> None:
+        """Gather every row. Raises ImportFormatError when it is cancelled, rows are broken or none can be used."""
+        for place, row in self.source.rows():
+            if self.rows % PROGRESS_ROWS == 0:
+                self._pause()
+            self.rows += 1
+            try:
+                if isinstance(row, RowError):
+                    raise row
+                reading = read_row(self.shape, row)
+            except RowError as error:
+                self.rejected.add(place, row, error)
+                continue
+            self.left_out.update(reading.left_out)
+            self.used += bool(reading.records)
+            for record in reading.records:
+                self._gather(record)
+        self.rejected.refuse()
+        left_out = {f"{'row' if number == 1 else 'rows'} {reason}": number for reason, number in self.left_out.items()}
+        if not self.used:
+            bad = f" {counted(self.rejected.count, 'row is', 'rows are')} broken." if self.rejected.count else ""
+            raise self.source.refused(f"no row can be used.{bad} {left_out_sentence(left_out)}".rstrip(". "))
+        self.left_out = Counter(left_out)
 
+    def _pause(self) -> None:
+        if self.stop.is_set():
+            raise ImportFormatError(f"{self.source.name}: the import was cancelled; nothing was stored.")
+        self.said(int(self.source.progress * READING_SHARE), 100)
 
-def _read(known: Format, row: Any) -> Record:
-    if isinstance(row, RowError):
-        raise row
-    return read_row(known, row)
-
-
-class _Writer:
-    """Stores records in one project and counts what was new. Used inside one transaction."""
-
-    def __init__(self, store: Store, project_id: int, source: str) -> None:
-        self.store, self.project_id, self.source = store, project_id, source
-        self.counts: Counter[str] = Counter()
-
-    def write(self, record: Record) -> None:
-        """Store one record; one that changes nothing counts as a duplicate."""
-        prompt_id, new = self.store.prompts.add(self.project_id, record.messages, self.source)
-        self.counts["prompts"] += new
-        if record.responses:
-            ids = [self.store.responses.add(prompt_id, text, author=ANNOTATOR)[0] for text in record.responses]
-            # An item that comes with the votes of named people waits for nobody else's.
-            wanted = 1 if record.annotator else None
-            item_id, new_item = self.store.items.add(self.project_id, prompt_id, ids, wanted_labels=wanted)
-            self.counts["pairs" if len(ids) == 2 else "singles"] += new_item
-            new = self._label(item_id, ids, record, new_item) if record.verdict else new_item
-        self.counts["duplicates"] += not new
-
-    def _label(self, item_id: int, response_ids: list[int], record: Record, new_item: bool) -> bool:
-        """Label an item as the file does; return False when its annotator had said the same before.
-
-        The label's id follows from its content, so that the same row again is known.
-        """
-        annotator, verdict = record.annotator or ANNOTATOR, record.verdict
-        chosen = response_ids[record.preferred] if verdict == "chosen" else None
-        by = "" if annotator == ANNOTATOR else f":{annotator}"
-        client_id = f"import:{item_id}:{verdict}:{chosen or ''}{by}"
-        history = [] if new_item else self.store.labels.history(item_id)
-        earlier = [row for row in history if row.annotator == annotator and row.role == VOTE]
-        if any(row.client_id == client_id for row in earlier):
-            return False
-        self.store.labels.add(
-            item_id, annotator, verdict, client_id=client_id, shown_response_ids=response_ids,
-            chosen_response_id=chosen, source="import",
+    def _gather(self, record: Record) -> None:
+        # An item that comes with the votes of named people waits for nobody else's.
+        named = any(opinion.annotator for opinion in record.opinions)
+        self.intake.add(
+            self.rows, record.messages, self.source.name, record.answers, record.opinions,
+            wanted_labels=1 if named else None, is_check=record.is_check,
         )
-        self.counts["labels"] += 1
-        self.counts["replaced"] += bool(earlier)
-        return True

@@ -1,4 +1,4 @@
-"""Long work in the background of the web process: one at a time, its progress read by any page, any time.
+"""Long work in the background of the web process: one of its kind at a time, its progress read by any page, any time.
 
 It does not know what the work is, nor pages. What the work stores is kept; the job itself is forgotten when the
 process ends.
@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from errors import AppError, ConfigError
 
@@ -34,21 +34,23 @@ Work = Callable[[Progress, threading.Event], Report]
 class JobState:
     """A job as it stands. done, total: steps, total 0 while unknown. message: the result or the error, when ended.
 
-    project_id: the project it works for. started_at: seconds since 1970.
+    project_id: the project it works for, None while it is not known. started_at: seconds since 1970. report: what the
+    work returned, None before its end and after an error.
     """
 
     title: str
-    project_id: int
+    project_id: int | None
     started_at: float
     done: int = 0
     total: int = 0
     running: bool = True
     failed: bool = False
     message: str = ""
+    report: Any = None
 
 
 class Jobs:
-    """The one job of a process, running or ended last."""
+    """The one job of a kind, running or ended last: generating is one kind, importing another."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -60,7 +62,7 @@ class Jobs:
         """The running job, or the one that ended last, or None."""
         return self._state
 
-    def start(self, title: str, project_id: int, work: Work) -> None:
+    def start(self, title: str, project_id: int | None, work: Work) -> None:
         """Begin work in a thread. Raises ConfigError while another job runs."""
         with self._lock:
             if self._state and self._state.running:
@@ -74,19 +76,21 @@ class Jobs:
         self._stop.set()
 
     def _run(self, work: Work, stop: threading.Event) -> None:
+        report = None
         try:
-            message, failed = work(self._progress, stop).sentence(), False
+            report = work(self._progress, stop)
+            message, failed = report.sentence(), False
         except AppError as error:
             message, failed = str(error), True
         except Exception as error:
             log.exception("a background job failed")
             message, failed = f"It stopped with an unexpected error: {error!r}. The log of the program says more.", True
-        self._change(running=False, message=message, failed=failed)
+        self._change(running=False, message=message, failed=failed, report=report)
 
     def _progress(self, done: int, total: int) -> None:
         self._change(done=done, total=total)
 
-    def _change(self, **values: int | str | bool) -> None:
+    def _change(self, **values: Any) -> None:
         with self._lock:
             assert self._state is not None
-            self._state = replace(self._state, **values)  # type: ignore[arg-type]
+            self._state = replace(self._state, **values)

@@ -62,6 +62,7 @@ class Batch:
     ) -> None:
         self.store, self.project_id, self.drawer = store, project_id, drawer
         self.model, self.run_id, self.per_prompt, self.kinds = model, run_id, per_prompt, kinds
+        self.server: str | None = None
         self.counts: Counter[str] = Counter()
         self.failures_in_a_row = 0
         self.failed: dict[int, AppError] = {}
@@ -136,7 +137,7 @@ class Batch:
                 settings = {
                     **asdict(self.drawer.sampling), "seed": self.drawer.seed_of(task),
                     "finish_reason": answer.finish_reason,
-                }
+                } | ({"server": self.server} if self.server else {})
                 response_id, new = self.store.responses.add(
                     want.prompt.id, answer.text, model=self.model, run_id=self.run_id, settings=settings
                 ) if answer.text.strip() else (0, False)

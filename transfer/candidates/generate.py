@@ -98,6 +98,8 @@ def generate_at(
     prompt_ids: Iterable[int] | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    server: str | None = None,
+    make_items: bool = True,
 ) -> GenerateReport:
     """Draw responses until every prompt has `per_prompt` of this model, and make items to label of them.
 
@@ -105,11 +107,12 @@ def generate_at(
     model, run_id: what is stored as the responses' origin: the base model and the run of the adapter, if any.
     sampling.seed: the same seed draws the same responses; None draws new ones. kinds: some of "pair", "single" and "ranking".
     prompt_ids: only these prompts. progress: called with responses stored and wanted, in this thread.
-    stop: set it to cancel; what is there is kept.
+    stop: set it to cancel; what is there is kept. server: the address to store beside the settings, without secrets.
+    make_items: False only draws, as when several models are paired with each other afterwards.
     Raises ConfigError for settings out of range, NotFoundError when there are no prompts, and WorkerError when
     prompts stayed without answer after retries; what was drawn until then is kept.
     """
-    _check(per_prompt, sampling, kinds)
+    _check(per_prompt, sampling, kinds if make_items else ("single",))
     started, stop = time.monotonic(), stop or threading.Event()
     only = None if prompt_ids is None else set(prompt_ids)
     prompts = [prompt for prompt in store.prompts.list(project.id) if only is None or prompt.id in only]
@@ -118,7 +121,8 @@ def generate_at(
     find = endpoint if callable(endpoint) else lambda: endpoint
     seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
     drawer = Drawer(find, model_name, sampling, seed)
-    batch = Batch(store, project.id, drawer, model, run_id, per_prompt, tuple(kinds))
+    batch = Batch(store, project.id, drawer, model, run_id, per_prompt, tuple(kinds) if make_items else ())
+    batch.server = server
     try:
         batch.run(prompts, progress or (lambda done, total: None), stop)
     except WorkerError as error:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from errors import ConfigError
 from transfer.formats.messages import Message, RowError, Unusable, as_messages, as_prompt, as_response, as_text, kind_of
+from transfer.formats.record import Answer, Opinion, Record
 
 Row = dict[str, Any]
 
@@ -21,22 +23,6 @@ TURNS = ("messages", "conversations")
 # The words of a vote: its verdict, and the index of the response it prefers.
 VOTES = {"a": ("chosen", 0), "b": ("chosen", 1), "tie": ("tie", 0), "both_bad": ("both_bad", 0)}
 MAX_ANNOTATOR_CHARACTERS = 100
-
-
-@dataclass(frozen=True)
-class Record:
-    """One row, whatever its shape was.
-
-    messages: the prompt, ending with the user. responses: none, one, or two different ones.
-    verdict: "chosen" (one response is preferred to the other), "tie", "both_bad", "good", "bad", or None when the
-    file does not say. preferred: index of the chosen response. annotator: who says it, None when the file does not say.
-    """
-
-    messages: list[Message]
-    responses: tuple[str, ...] = ()
-    verdict: str | None = None
-    preferred: int = 0
-    annotator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,27 +51,82 @@ def format_of(row: Any) -> Format | None:
     return next((known for known in FORMATS if known.fits(row)), None)
 
 
-def read_row(known: Format, row: Any) -> Record:
-    """Read one row of a known format.
+def named(name: str) -> Format:
+    """Return the format of a name. Raises ConfigError that lists the known ones."""
+    for known in FORMATS:
+        if known.name == name:
+            return known
+    raise ConfigError(f"there is no format {name!r}; known are {', '.join(known.name for known in FORMATS)}")
 
-    Raises RowError when the row is broken (a field is missing, of the wrong type, or no clean text) and Unusable
-    when it is in good form but has nothing to compare or to answer.
+
+@dataclass(frozen=True)
+class Shape:
+    """A format, and which column of the file is which field of it where the names differ (field -> column)."""
+
+    format: Format
+    columns: dict[str, str] = field(default_factory=dict)
+
+    def row(self, row: Row) -> Row:
+        """Return a row with the format's names; a column that is missing is missing under its new name too."""
+        if not self.columns:
+            return row
+        moved = set(self.columns.values())
+        kept = {name: value for name, value in row.items() if name not in moved and name not in self.columns}
+        return kept | {name: row[column] for name, column in self.columns.items() if column in row}
+
+
+def guess(rows: Iterable[Any]) -> Shape | None:
+    """Return the shape that most rows have, or None when none of them is known."""
+    known = detect(rows)
+    return Shape(known) if known else None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one row gave: records, and why what it also held was left out."""
+
+    records: list[Record]
+    left_out: list[str]
+
+
+def read_row(shape: Shape, row: Any) -> Reading:
+    """Read one row of a known shape.
+
+    Raises RowError when the row is broken: a field is missing, of the wrong type, or no clean text. A row in good form
+    that has nothing to compare or to answer gives no record, and the reason.
     """
     if not isinstance(row, dict):
         raise RowError(f"a row should be an object with named fields, not {kind_of(row)}")
+    known, row = shape.format, shape.row(row)
     if not known.fits(row):
         fields = ", ".join(repr(name[:40]) for name in list(row)[:8]) or "none"
         raise RowError(f"it does not have the fields of the file's other rows ({known.description}); it has: {fields}")
-    record = known.read(row)
+    try:
+        record = known.read(row)
+        _check(record)
+    except Unusable as reason:
+        return Reading([], [str(reason)])
+    return Reading([record], [])
+
+
+def _check(record: Record) -> None:
     if not record.messages or not record.messages[-1]["content"].strip():
         raise Unusable("with an empty prompt")
     if record.messages[-1]["role"] != "user":
         raise Unusable("whose prompt does not end with the user")
-    if not all(response.strip() for response in record.responses):
+    if not all(answer.text.strip() for answer in record.answers):
         raise Unusable("with an empty response")
-    if len({response.strip() for response in record.responses}) < len(record.responses):
+    if len({answer.text.strip() for answer in record.answers}) < len(record.answers):
         raise Unusable("whose two responses are the same")
-    return record
+
+
+def _record(
+    messages: list[Message], responses: Iterable[str], verdict: str | None, preferred: int = 0, annotator: str | None = None
+) -> Record:
+    """Return a record with what one person says of it, when somebody does."""
+    chosen = preferred if verdict == "chosen" else None
+    opinions = (Opinion(verdict, annotator, chosen),) if verdict else ()
+    return Record(messages, tuple(Answer(text) for text in responses), opinions)
 
 
 def _explicit_pair(row: Row) -> Record:
@@ -98,7 +139,7 @@ def _explicit_pair(row: Row) -> Record:
         return _implicit_pair(row)
     prompt = as_prompt(row["prompt"], "prompt")
     responses = (_after(prompt, row["chosen"], "chosen"), _after(prompt, row["rejected"], "rejected"))
-    return Record(prompt, responses, "chosen")
+    return _record(prompt, responses, "chosen")
 
 
 def _after(prompt: list[Message], value: Any, field: str) -> str:
@@ -142,7 +183,7 @@ def _split_turns(chosen: list[Message], rejected: list[Message]) -> Record:
         raise Unusable("whose two responses are the same")
     if any([message["role"] for message in answer] != ["assistant"] for answer in answers):
         raise Unusable("that differ in more than the last answer")
-    return Record(chosen[:shared], (answers[0][0]["content"], answers[1][0]["content"]), "chosen")
+    return _record(chosen[:shared], (answers[0][0]["content"], answers[1][0]["content"]), "chosen")
 
 
 def _split_texts(chosen: str, rejected: str) -> Record:
@@ -155,7 +196,7 @@ def _split_texts(chosen: str, rejected: str) -> Record:
         shared -= 1
     prompt = [{"role": "user", "content": chosen[:shared]}]
     responses = (as_response(chosen[shared:], "chosen"), as_response(rejected[shared:], "rejected"))
-    return Record(prompt, responses, "chosen")
+    return _record(prompt, responses, "chosen")
 
 
 def _shared_length(first: Any, second: Any) -> int:
@@ -167,7 +208,7 @@ def _single(row: Row) -> Record:
     """TRL unpaired preference (`prompt, completion, label`), or prompt and completion without a label."""
     prompt = as_prompt(row["prompt"], "prompt")
     verdict = _verdict(row["label"]) if "label" in row else None
-    return Record(prompt, (_after(prompt, row["completion"], "completion"),), verdict)
+    return _record(prompt, (_after(prompt, row["completion"], "completion"),), verdict)
 
 
 def _vote(row: Row) -> Record:
@@ -179,7 +220,7 @@ def _vote(row: Row) -> Record:
         said = repr(label[:40]) if isinstance(label, str) else kind_of(label)
         raise RowError(f"the field 'label' should be one of {', '.join(VOTES)}, not {said}")
     verdict, preferred = VOTES[label]
-    return Record(prompt, responses, verdict, preferred, _annotator(row.get("annotator")))
+    return _record(prompt, responses, verdict, preferred, _annotator(row.get("annotator")))
 
 
 def _annotator(value: Any) -> str | None:
@@ -198,7 +239,7 @@ def _prompt_only(row: Row) -> Record:
 def _conversation_pair(row: Row) -> Record:
     """ShareGPT with `chosen` and `rejected`: the turns are the prompt."""
     responses = (as_response(row["chosen"], "chosen"), as_response(row["rejected"], "rejected"))
-    return Record(_turns(row), responses, "chosen")
+    return _record(_turns(row), responses, "chosen")
 
 
 def _conversation(row: Row) -> Record:
@@ -208,7 +249,7 @@ def _conversation(row: Row) -> Record:
         return Record(turns)
     if not turns or turns[-1]["role"] != "assistant":
         raise Unusable("whose turns do not end with an answer")
-    return Record(turns[:-1], (turns[-1]["content"],), _verdict(row["label"]) if "label" in row else None)
+    return _record(turns[:-1], (turns[-1]["content"],), _verdict(row["label"]) if "label" in row else None)
 
 
 def _turns(row: Row) -> list[Message]:

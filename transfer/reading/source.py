@@ -1,98 +1,189 @@
-"""Files of JSON or JSON lines as rows, each with its place, for files that nobody has checked before.
+"""Any file as rows, each with its place, for files that nobody has checked before.
 
-Owns containers and encodings: `.gz`, a byte order mark, an array or one object a line. It does not know formats.
-JSON lines are read one at a time; an array is held in memory, so a large file should be JSON lines.
+Owns the order of the layers: what packs the file, what its text is encoded in, what lays out its rows, each found by
+content. Whatever is wrong with a file comes out as a RowError or an ImportFormatError. It does not know formats.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
+import csv
+import io
+import os
+import stat
+import struct
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from errors import ImportFormatError
-from transfer.formats.messages import RowError
+from transfer.reading import archives, columnar, delimited, encodings, json_text
+from transfer.reading.packed import CHUNK_BYTES, GZIP_MAGIC, Budget, Counted, Member, gunzipped, seekable
 
-MAX_LINE_BYTES = 64 * 2**20
-MAX_ARRAY_BYTES = 512 * 2**20
-GZIP_MAGIC, UTF8_BOM = b"\x1f\x8b", b"\xef\xbb\xbf"
-UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+HUB = "hub:"
+HEAD_BYTES = 64 * 2**10
+# What the libraries below raise for a file that is broken; pyarrow's own errors are turned into words by `columnar`.
+UNREADABLE = (
+    OSError, EOFError, zlib.error, zipfile.BadZipFile, zipfile.LargeZipFile, csv.Error, struct.error, ValueError,
+    RecursionError, MemoryError, OverflowError, NotImplementedError, KeyError, IndexError, RuntimeError,
+)
+OTHERS = {
+    b"BZh": "packed with bzip2", b"\xfd7zXZ": "packed with xz", b"\x28\xb5\x2f\xfd": "packed with Zstandard",
+    b"7z\xbc\xaf": "a 7z archive", b"Rar!": "a RAR archive", b"%PDF": "a PDF document",
+    b"SQLite format 3": "an SQLite database", b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture",
+    b"FEA1": "an old Feather file", b"\xd0\xcf\x11\xe0": "an old office document", b"\x89HDF": "an HDF5 file",
+}
+Rows = Iterator[tuple[str, Any]]
+
+
+def open_source(path: Path | str, name: str | None = None, encoding: str | None = None) -> Source:
+    """Return the rows of a file, or of a data set on a hub.
+
+    path: a file; or "hub:OWNER/NAME", with "@CONFIG" and ":SPLIT" behind it where the set has several.
+    name: how it is called in messages, if not by its path. encoding: of its text, if not what is found by itself.
+    """
+    if isinstance(path, str) and path.startswith(HUB):
+        from transfer.reading.hub import HubSource
+
+        return HubSource(path.removeprefix(HUB), name)
+    return Source(path, name, encoding)
 
 
 class Source:
     """A file of rows that can be read several times. name: how it is called in messages."""
 
-    def __init__(self, path: Path | str, name: str | None = None) -> None:
+    def __init__(self, path: Path | str, name: str | None = None, encoding: str | None = None) -> None:
         self.path = Path(path)
-        self.name = name or self.path.name
-        self._array: list[Any] | None = None
+        self.name = archives.shown(name or self.path.name or str(path))
+        self._encoding = encoding
+        self._layers: list[str] = []
+        self._files = 1
+        self._reached, self._measure = 0.0, lambda: 0.0
 
-    def rows(self) -> Iterator[tuple[str, Any]]:
+    def rows(self) -> Rows:
         """Yield `(place, row)` for each row: "line 3" or "row 3", and the parsed value, or a RowError in its stead.
 
         Raises ImportFormatError when the file as a whole cannot be read.
         """
+        self._reached, self._measure, self._layers, self._files = 0.0, lambda: 0.0, [], 1
         try:
-            with self._open() as file:
-                head = file.read(1024).removeprefix(UTF8_BOM)
-                file.seek(0)
-                if head.startswith(UTF16_BOMS):
-                    raise self.refused("it is UTF-16 text; save it as UTF-8")
-                if head.lstrip()[:1] == b"[":
-                    yield from self._array_rows(file)
-                else:
-                    yield from self._lines(file)
+            yield from self._rows()
         except FileNotFoundError as error:
             raise self.refused("there is no such file") from error
-        except (OSError, EOFError, zlib.error) as error:
-            raise self.refused(f"it cannot be read ({error})") from error
+        except UnicodeError as error:
+            raise self.refused(f"its text is not {self._encoding or 'of one encoding'} throughout; save it as UTF-8"
+                               f" ({_short(error)})") from error
+        except UNREADABLE as error:
+            raise self.refused(f"it cannot be read ({_short(error)})") from error
+        self._reached, self._measure = 1.0, lambda: 1.0
 
     def refused(self, why: str) -> ImportFormatError:
         """Return the error that names the file and says that nothing of it was stored."""
         return ImportFormatError(f"{self.name}: nothing was stored; {why}.")
 
-    def _open(self) -> BinaryIO:
-        with self.path.open("rb") as file:
-            packed = file.read(2) == GZIP_MAGIC
-        return gzip.open(self.path, "rb") if packed else self.path.open("rb")  # type: ignore[return-value]
+    @property
+    def progress(self) -> float:
+        """The share of it that the reading under way has read, 0 to 1."""
+        self._reached = max(self._reached, min(1.0, self._measure()))
+        return self._reached
 
-    def _lines(self, file: BinaryIO) -> Iterator[tuple[str, Any]]:
-        number = 0
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(line) > MAX_LINE_BYTES:
-                raise self.refused(f"line {number} is longer than {MAX_LINE_BYTES // 2**20} MB")
-            if line.strip(b" \t\r\n" + UTF8_BOM if number == 1 else b" \t\r\n"):
-                yield f"line {number}", _parsed(line.removeprefix(UTF8_BOM) if number == 1 else line)
+    @property
+    def described(self) -> str:
+        """What kind of file it is, in words, once its first row was read: "JSON lines, gzip"."""
+        return ", ".join(self._layers)
 
-    def _array_rows(self, file: BinaryIO) -> Iterator[tuple[str, Any]]:
-        if self._array is None:
-            content = file.read(MAX_ARRAY_BYTES + 1)
-            if len(content) > MAX_ARRAY_BYTES:
-                size = f"{MAX_ARRAY_BYTES // 2**20} MB"
-                raise self.refused(f"it is a JSON array of more than {size}; save it as JSON lines (one row a line)")
-            parsed = _parsed(content.removeprefix(UTF8_BOM))
-            if isinstance(parsed, RowError):
-                raise self.refused(str(parsed))
-            self._array = parsed
-        yield from ((f"row {number}", row) for number, row in enumerate(self._array, start=1))
+    def _rows(self) -> Rows:
+        if self._encoding and not encodings.known(self._encoding):
+            raise self.refused(f"there is no encoding called {self._encoding[:40]!r}; UTF-8 is the usual one")
+        status = self.path.stat()
+        # A pipe or a device would never end.
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
+            raise self.refused(f"it cannot be read: it is {what}, not a file")
+        budget = Budget(status.st_size, self.refused)
+        member = Member(self.path.name, partial(self._open, max(1, status.st_size)))
+        head = member.head(HEAD_BYTES)
+        if not head.startswith(archives.ZIP_MAGICS):
+            yield from self._member(member, head, budget, self.refused)
+            return
+        with self._open(1) as file, archives.members(file, budget) as (members, size):
+            yield from self._archive(members, max(1, size), budget)
 
+    def _open(self, size: int) -> BinaryIO:
+        raw = Counted(io.FileIO(self.path))
+        if size > 1:
+            self._measure = lambda: raw.done / size
+            return io.BufferedReader(raw, CHUNK_BYTES)  # type: ignore[return-value]
+        raw.close()
+        return self.path.open("rb")
 
-def _parsed(content: bytes) -> Any:
-    """Return the JSON value of a line or a file, or the RowError that says why there is none."""
-    try:
-        return json.loads(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        place = f" (line {line})" if line > 1 else ""
-        return RowError(f"it is not UTF-8 text at byte {error.start + 1}{place}; save the file as UTF-8")
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
-        return RowError(f"it is not valid JSON at {place} ({error.msg})")
-    except RecursionError:
-        return RowError("it is nested too deeply")
-    except ValueError as error:  # a number of thousands of digits
-        return RowError(f"it is not valid JSON ({error})")
+    def _archive(self, members: list[Member], size: int, budget: Budget) -> Rows:
+        if not members:
+            raise self.refused("the archive holds no files of rows")
+        self._measure = lambda: budget.spent / size
+        for member in members:
+            called = member.name
+
+            def refused(why: str, called: str = called) -> ImportFormatError:
+                return self.refused(f"in {called}: {why}")
+
+            layers = self._layers
+            self._layers = []
+            for place, row in self._member(member, member.head(HEAD_BYTES), budget, refused):
+                if not layers:
+                    count = f"ZIP of {len(members)} {'file' if len(members) == 1 else 'files'}"
+                    layers = [f"{count}: {', '.join(self._layers)}"]
+                self._layers = layers
+                yield f"{called} {place}", row
+            self._layers = layers
+
+    def _member(
+        self, member: Member, head: bytes, budget: Budget, refused: Callable[[str], ImportFormatError]
+    ) -> Rows:
+        """Yield the rows of one file that is no archive: unpack it, find what it is, and read it."""
+        layers: list[str] = []
+        if head.startswith(GZIP_MAGIC):
+            member, layers = gunzipped(member, budget), ["gzip"]
+            head = member.head(HEAD_BYTES)
+        if head.startswith((GZIP_MAGIC, *archives.ZIP_MAGICS)):
+            raise refused("it is an archive inside an archive; unpack it first")
+        if what := next((what for magic, what in OTHERS.items() if head.startswith(magic)), None):
+            raise refused(f"it is {what}; save the rows as JSON lines, CSV or Parquet")
+        if head[257:262] == b"ustar":
+            raise refused("it is a tar archive; unpack it first")
+        if kind := columnar.kind_of(head):
+            yield from self._columnar(member, kind, layers, refused)
+        else:
+            yield from self._text(member, layers, refused)
+
+    def _columnar(self, member: Member, kind: str, layers: list[str], refused: Any) -> Rows:
+        self._layers = [kind, *layers]
+        with seekable(member) as file:
+            if "ZIP" not in self.described and not self._in_archive:
+                self._measure = lambda: 0.0
+            yield from columnar.rows(file, kind, refused, self._share)
+
+    def _share(self, share: float) -> None:
+        if not self._in_archive:
+            self._measure = lambda: share
+
+    def _text(self, member: Member, layers: list[str], refused: Any) -> Rows:
+        encoding = self._encoding or self._detected(member, refused)
+        spelt = encodings.shown(encoding)
+
+        def open_text() -> io.BufferedReader:
+            return encodings.as_utf8(member.opens(), encoding)
+
+        with open_text() as file:
+            head = file.read(HEAD_BYTES)
+        separator = self._separator(member, head)
+        kind = "" if separator else json_text.layout(open_text)
+        named = delimited.DELIMITERS[separator] if separator else json_text.NAMES[kind]
+        self._layers = [named, *([spelt] if spelt != "UTF-8" else []), *layers]
+        with open_text() as file:
+            if separator:
+                yield from delimited.rows(file, separator, refused)
+            else:
+                yield from json_text.rows(file, kind, refused)
