@@ -11,6 +11,7 @@ from models.client import Sampling
 from storage import Store
 from storage.records import KINDS
 
+
 @cli.command("chat")
 @click.option("--model", default="demo", show_default=True, help="demo, a folder, or a hub name.")
 @click.option("--run", "run_id", type=int, help="Compare with this run's adapter.")

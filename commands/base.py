@@ -78,6 +78,9 @@ def progress(*parts: Any) -> None:
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Give a function that takes steps done and in all, shown as one bar on standard error where a person looks at it."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
     with click.progressbar(length=100, label=title, file=sys.stderr) as bar:
 
         def show(done: int, total: int) -> None:

@@ -90,5 +90,3 @@ def generate_command(
             kinds=(kind,), sampling=sampling, progress=progress,
         )
     say(report.as_dict(), words(report.as_dict()), as_json)
-
-

@@ -12,6 +12,7 @@ from commands.base import cli, data_option, device_option, json_option, pairs, p
 from errors import AppError, ConfigError
 from storage import Run, Store
 
+
 @cli.command("train")
 @click.option("--project", help="Name of the project (not needed with --resume).")
 @click.option("--method", help="dpo, kto, ipo, simpo …; the one that suits the labels when not given.")
@@ -97,5 +98,3 @@ def score_command(run_id: int, data: Path, device: str, as_json: bool) -> None:
 
     report = score.execute(Store(data), run_id, device, progress)
     say(report.as_dict(), report.sentence(), as_json)
-
-
