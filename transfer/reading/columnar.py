@@ -151,9 +151,28 @@ def _slices(batch: Any, refuse: Refuse) -> Iterator[Any]:
     # Offsets that point outside the batch end the process when they are followed, so they are checked before.
     batch.validate(full=True)
     average = batch.nbytes / max(1, batch.num_rows)
-    size = max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(1.0, average))))
+    worst = sum(_entry_bytes(column) for column in batch.columns)
+    size = max(1, int(min(BATCH_ROWS, BATCH_BYTES / max(1.0, average), WORST_BATCH_BYTES / max(1.0, worst))))
     for start in range(0, batch.num_rows, size):
         yield batch.slice(start, size)
+
+
+def _entry_bytes(array: Any) -> float:
+    """Return what one row of an array may unfold to beyond its own bytes: values that are held once and named often."""
+    import pyarrow.types as types
+
+    kind = array.type
+    if types.is_dictionary(kind):
+        return array.dictionary.nbytes
+    if types.is_struct(kind):
+        return sum(_entry_bytes(array.field(index)) for index in range(kind.num_fields))
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or types.is_map(kind):
+        return _entry_bytes(array.values) * max(1.0, len(array.values) / max(1, len(array)))
+    held_whole = (types.is_run_end_encoded, types.is_string_view, types.is_binary_view, types.is_list_view,
+                  types.is_large_list_view, types.is_union)
+    if any(is_kind(kind) for is_kind in held_whole):
+        return array.nbytes
+    return 0.0
 
 
 def _columns(schema: Any, refuse: Refuse) -> list[str]:

@@ -224,6 +224,8 @@ class _Stream:
             else:
                 # A number that ends where the buffer ends may go on.
                 if end < len(self._text) or not self._more():
+                    if end - self._at > MAX_ROW_BYTES:
+                        raise self._too_long()
                     self._at = end
                     return value
                 continue
@@ -237,8 +239,8 @@ class _Stream:
             return False
         held = len(self._text) - self._at
         if held > MAX_ROW_BYTES:
-            raise self._refuse(f"row {self._number + 1} is longer than {MAX_ROW_BYTES // 2**20} MB")
-        content = self._file.read(max(CHUNK_BYTES, held if double else 0))
+            raise self._too_long()
+        content = self._file.read(max(CHUNK_BYTES, min(held, MAX_ROW_BYTES + CHUNK_BYTES - held) if double else 0))
         self._ended = not content
         try:
             text = self._bytes.decode(content, final=self._ended)
@@ -253,6 +255,9 @@ class _Stream:
         self._line, self._column = self._where(self._at)
         self._text, self._at = self._text[self._at :] + text, 0
         return True
+
+    def _too_long(self) -> ImportFormatError:
+        return self._refuse(f"row {self._number + 1} is longer than {MAX_ROW_BYTES // 2**20} MB")
 
     def _where(self, at: int) -> tuple[int, int]:
         lines = self._text.count("\n", 0, at)

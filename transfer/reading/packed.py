@@ -40,10 +40,10 @@ class Budget:
 
 
 class Counted(io.RawIOBase):
-    """A file that counts what was read of it (`done`) and spends a budget, when there is one."""
+    """A packed file read forwards; what comes out of it spends a budget."""
 
-    def __init__(self, file: BinaryIO, budget: Budget | None = None) -> None:
-        self._file, self._budget, self.done = file, budget, 0
+    def __init__(self, file: BinaryIO, budget: Budget) -> None:
+        self._file, self._budget = file, budget
 
     def readable(self) -> bool:
         """Return True."""
@@ -52,9 +52,7 @@ class Counted(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:
         """Read into a buffer and return how many bytes."""
         count = self._file.readinto(buffer)  # type: ignore[attr-defined]
-        self.done += count
-        if self._budget is not None:
-            self._budget.spend(count)
+        self._budget.spend(count)
         return count
 
     def close(self) -> None:

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from errors import ImportFormatError
+from transfer.formats.messages import RowError
 from transfer.reading import archives, columnar, delimited, encodings, json_text
-from transfer.reading.packed import CHUNK_BYTES, GZIP_MAGIC, Budget, Counted, Member, gunzipped, seekable
+from transfer.reading.packed import CHUNK_BYTES, GZIP_MAGIC, Budget, Member, gunzipped, seekable
 
 HUB = "hub:"
 HEAD_BYTES = 64 * 2**10
+FIRST_LINES = 5
 # What the libraries below raise for a file that is broken; pyarrow's own errors are turned into words by `columnar`.
 UNREADABLE = (
     OSError, EOFError, zlib.error, zipfile.BadZipFile, zipfile.LargeZipFile, csv.Error, struct.error, ValueError,
@@ -59,7 +61,6 @@ class Source:
         self.name = archives.shown(name or self.path.name or str(path))
         self._encoding = encoding
         self._layers: list[str] = []
-        self._files = 1
         self._reached, self._measure = 0.0, lambda: 0.0
 
     def rows(self) -> Rows:
@@ -67,7 +68,7 @@ class Source:
 
         Raises ImportFormatError when the file as a whole cannot be read.
         """
-        self._reached, self._measure, self._layers, self._files = 0.0, lambda: 0.0, [], 1
+        self._reached, self._measure, self._layers = 0.0, lambda: 0.0, []
         try:
             yield from self._rows()
         except FileNotFoundError as error:
@@ -86,7 +87,8 @@ class Source:
     @property
     def progress(self) -> float:
         """The share of it that the reading under way has read, 0 to 1."""
-        self._reached = max(self._reached, min(1.0, self._measure()))
+        with suppress(ValueError):  # it was closed this moment, while another thread asks
+            self._reached = max(self._reached, min(1.0, self._measure()))
         return self._reached
 
     @property
@@ -103,21 +105,19 @@ class Source:
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
             raise self.refused(f"it cannot be read: it is {what}, not a file")
         budget = Budget(status.st_size, self.refused)
-        member = Member(self.path.name, partial(self._open, max(1, status.st_size)))
+        member = Member(self.path.name, partial(self._opened, max(1, status.st_size)))
         head = member.head(HEAD_BYTES)
         if not head.startswith(archives.ZIP_MAGICS):
             yield from self._member(member, head, budget, self.refused)
             return
-        with self._open(1) as file, archives.members(file, budget) as (members, size):
+        with self.path.open("rb") as file, archives.members(file, budget) as (members, size):
             yield from self._archive(members, max(1, size), budget)
 
-    def _open(self, size: int) -> BinaryIO:
-        raw = Counted(io.FileIO(self.path))
-        if size > 1:
-            self._measure = lambda: raw.done / size
-            return io.BufferedReader(raw, CHUNK_BYTES)  # type: ignore[return-value]
-        raw.close()
-        return self.path.open("rb")
+    def _opened(self, size: int) -> BinaryIO:
+        file = io.BufferedReader(io.FileIO(self.path), CHUNK_BYTES)
+        # The place of the reader above the buffer: a small file is not read whole with its first row.
+        self._measure = lambda: 0.0 if file.closed else file.tell() / size
+        return file
 
     def _archive(self, members: list[Member], size: int, budget: Budget) -> Rows:
         if not members:
@@ -161,13 +161,13 @@ class Source:
     def _columnar(self, member: Member, kind: str, layers: list[str], refused: Any) -> Rows:
         self._layers = [kind, *layers]
         with seekable(member) as file:
-            if "ZIP" not in self.described and not self._in_archive:
-                self._measure = lambda: 0.0
-            yield from columnar.rows(file, kind, refused, self._share)
+            measure = self._measure if member.packed else (lambda: 0.0)
 
-    def _share(self, share: float) -> None:
-        if not self._in_archive:
-            self._measure = lambda: share
+            def share(reached: float) -> None:
+                self._measure = lambda: reached
+
+            self._measure = measure
+            yield from columnar.rows(file, kind, refused, (lambda reached: None) if member.packed else share)
 
     def _text(self, member: Member, layers: list[str], refused: Any) -> Rows:
         encoding = self._encoding or self._detected(member, refused)
@@ -177,8 +177,7 @@ class Source:
             return encodings.as_utf8(member.opens(), encoding)
 
         with open_text() as file:
-            head = file.read(HEAD_BYTES)
-        separator = self._separator(member, head)
+            separator = _separator(member.name, file.read(HEAD_BYTES))
         kind = "" if separator else json_text.layout(open_text)
         named = delimited.DELIMITERS[separator] if separator else json_text.NAMES[kind]
         self._layers = [named, *([spelt] if spelt != "UTF-8" else []), *layers]
@@ -187,3 +186,30 @@ class Source:
                 yield from delimited.rows(file, separator, refused)
             else:
                 yield from json_text.rows(file, kind, refused)
+
+    def _detected(self, member: Member, refused: Any) -> str:
+        sample = member.head(encodings.SAMPLE_BYTES)
+        try:
+            return encodings.detect(sample)
+        except encodings.UnknownEncoding:
+            if b"\0" in sample[:HEAD_BYTES]:
+                raise refused("it is neither text nor a kind of file known here (JSON, CSV, Parquet, Arrow)") from None
+            # Most rows may be UTF-8 all the same; the others are named one by one.
+            return "utf-8"
+
+
+def _separator(name: str, head: bytes) -> str | None:
+    """Return what separates the cells of a text's rows; None when its rows are JSON."""
+    text, ending = head.decode("utf-8", "ignore"), Path(name.removesuffix(".gz")).suffix.lower()
+    if text.lstrip()[:1] in ("{", "["):
+        return None
+    lines = [line for line in head.split(b"\n", FIRST_LINES + 1)[:FIRST_LINES] if line.strip()]
+    if any(isinstance(json_text.parsed(line), dict) for line in lines):
+        return None
+    if lines and ending not in delimited.ENDINGS and not isinstance(json_text.parsed(lines[0]), RowError):
+        return None
+    return delimited.delimiter(text, ending)
+
+
+def _short(error: BaseException) -> str:
+    return archives.shown(" ".join(str(error).split()) or type(error).__name__)
