@@ -96,14 +96,15 @@ def import_file(
     *,
     name: str | None = None,
     shape: Shape | None = None,
+    encoding: str | None = None,
     bad_rows: Path | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> ImportReport:
     """Store a file's prompts, responses and preferences in a project, made when there is none of that name.
 
-    path: a file. name: how it is called in messages, if not by its path.
-    shape: its format and which columns mean what; found by itself when not given.
+    path: a file, or "hub:OWNER/NAME[@CONFIG][:SPLIT]". name: how it is called in messages, if not by its path.
+    shape: its format and which columns mean what; found by itself when not given. encoding: of its text, likewise.
     bad_rows: a file for broken rows (JSON lines: place, field, problem, row); the good ones are then stored. Without
     it one broken row refuses all. progress: called with percents done, and 100. stop: set it to cancel; nothing is
     stored then, unless storing has begun. Preferences become labels of the annotator that the file names, else of
@@ -111,7 +112,7 @@ def import_file(
     Raises ImportFormatError naming the file, the rows that are wrong and why (`problems`); nothing is stored then.
     """
     started = time.monotonic()
-    source = open_source(path, name)
+    source = open_source(path, name, encoding)
     shape = shape or _guessed(source)
     said = progress or (lambda done, total: None)
     with Intake(store) as intake, _Rejected(source, bad_rows) as rejected:
@@ -129,7 +130,9 @@ def import_file(
     )
 
 
-def shaped(path: Path | str, format_name: str | None, columns: dict[str, str]) -> Shape | None:
+def shaped(
+    path: Path | str, format_name: str | None, columns: dict[str, str], encoding: str | None = None
+) -> Shape | None:
     """Return the shape of a file as a person says it; None when they say nothing. columns: field -> column.
 
     Without a format's name the one that is found is kept, with other columns. Raises ImportFormatError for a file or a
@@ -137,7 +140,7 @@ def shaped(path: Path | str, format_name: str | None, columns: dict[str, str]) -
     """
     if not format_name and not columns:
         return None
-    known = named(format_name) if format_name else _guessed(open_source(path)).format
+    known = named(format_name) if format_name else _guessed(open_source(path, encoding=encoding)).format
     return Shape(known, columns)
 
 

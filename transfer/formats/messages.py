@@ -18,7 +18,14 @@ KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text",
 
 
 class RowError(ValueError):
-    """A row is broken: a field is missing, of the wrong type, or no clean text. A file with one is refused."""
+    """A row is broken: a field is missing, of the wrong type, or no clean text. A file with one is refused.
+
+    field: the name of the field that is wrong, "" when it is the row as a whole.
+    """
+
+    def __init__(self, problem: str, field: str = "") -> None:
+        super().__init__(problem)
+        self.field = field
 
 
 class Unusable(Exception):
@@ -33,15 +40,16 @@ def kind_of(value: Any) -> str:
 def as_text(value: Any, field: str) -> str:
     """Return a text as it is. Raises RowError for other types, and for characters that cannot be stored or shown."""
     if not isinstance(value, str):
-        raise RowError(f"the field {field!r} should be text, not {kind_of(value)}")
+        raise RowError(f"the field {field!r} should be text, not {kind_of(value)}", field)
     if "\0" in value:
-        raise RowError(f"the field {field!r} holds a NUL character")
+        raise RowError(f"the field {field!r} holds a NUL character", field)
     if not value.isascii():
         try:
             value.encode("utf-8")
         except UnicodeEncodeError as error:
             raise RowError(
-                f"the field {field!r} holds half a character (a lone surrogate) at position {error.start}"
+                f"the field {field!r} holds half a character (a lone surrogate) at position {error.start}",
+                field,
             ) from error
     return value
 
@@ -56,7 +64,7 @@ def as_prompt(value: Any, field: str) -> list[Message]:
 def as_messages(value: Any, field: str) -> list[Message]:
     """Return a list of messages with the roles system, user and assistant."""
     if not isinstance(value, list):
-        raise RowError(f"the field {field!r} should be a list of messages, not {kind_of(value)}")
+        raise RowError(f"the field {field!r} should be a list of messages, not {kind_of(value)}", field)
     return [_as_message(message, f"{field}[{index}]") for index, message in enumerate(value)]
 
 
@@ -73,21 +81,21 @@ def as_response(value: Any, field: str) -> str:
     if len(turns) != 1:
         raise Unusable("whose answer is not one message")
     if turns[0]["role"] != "assistant":
-        raise RowError(f"the field {field!r} should be an answer of the assistant, not of the {turns[0]['role']}")
+        raise RowError(f"the field {field!r} should be an answer of the assistant, not of the {turns[0]['role']}", field)
     return turns[0]["content"]
 
 
 def _as_message(value: Any, field: str) -> Message:
     if not isinstance(value, dict):
-        raise RowError(f"the field {field!r} should be a message with a role and a content, not {kind_of(value)}")
+        raise RowError(f"the field {field!r} should be a message with a role and a content, not {kind_of(value)}", field)
     role_key, content_key = ("from", "value") if "from" in value else ("role", "content")
     for key in (role_key, content_key):
         if key not in value:
-            raise RowError(f"the message {field!r} has no {key!r}")
+            raise RowError(f"the message {field!r} has no {key!r}", field)
     role = ROLES.get(value[role_key]) if isinstance(value[role_key], str) else None
     if role is None:
         named = repr(value[role_key][:40]) if isinstance(value[role_key], str) else kind_of(value[role_key])
-        raise RowError(f"the message {field!r} has the role {named}; known are user, assistant and system")
+        raise RowError(f"the message {field!r} has the role {named}; known are user, assistant and system", field)
     return {"role": role, "content": _content(value[content_key], f"{field}.{content_key}")}
 
 
@@ -96,5 +104,5 @@ def _content(value: Any, field: str) -> str:
     if not isinstance(value, list):
         return as_text(value, field)
     if not all(isinstance(part, dict) and part.get("type") == "text" for part in value):
-        raise RowError(f"the field {field!r} holds more than text (an image or a tool call)")
+        raise RowError(f"the field {field!r} holds more than text (an image or a tool call)", field)
     return "\n".join(as_text(part.get("text"), f"{field}.text") for part in value)

@@ -5,7 +5,7 @@ The contract between formats, which make records, and the import, which stores t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Message = dict[str, str]
@@ -66,3 +66,11 @@ class Record:
     answers: tuple[Answer, ...] = ()
     opinions: tuple[Opinion, ...] = ()
     is_check: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one row gave: records, and why what it also held was left out."""
+
+    records: list[Record]
+    left_out: list[str] = field(default_factory=list)

@@ -1,38 +1,60 @@
-"""The shapes of preference data that others write, each read into one neutral `Record`.
+"""The shapes of preference data that others write, and how a file's rows are told to be of one.
 
-Owns which fields make which format, and how a row of it becomes a prompt with responses. Pure: it does not know
-files, nor what is stored. To add a format, write its `read` function and add a line to `FORMATS`.
+Owns which fields make which format, and which other names a column may have. Pure: it does not know files, nor what is
+stored. To add a format, write its `read` function in a module beside this one and add a line to `FORMATS`.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from errors import ConfigError
-from transfer.formats.messages import Message, RowError, Unusable, as_messages, as_prompt, as_response, as_text, kind_of
-from transfer.formats.record import Answer, Opinion, Record
+from transfer.formats.labelling_tools import argilla, has_argilla, has_label_studio, label_studio
+from transfer.formats.messages import RowError, Unusable, kind_of
+from transfer.formats.preference import (
+    TURNS, conversation, conversation_pair, explicit_pair, implicit_pair, prompt_only, single, transcript_pair, vote,
+)
+from transfer.formats.rated import alpaca, conversation_tree, ultrafeedback
+from transfer.formats.record import Reading, Record
+from transfer.formats.studio import FIELDS, studio_label
 
 Row = dict[str, Any]
 
-SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):[ ]?")
-TURNS = ("messages", "conversations")
-# The words of a vote: its verdict, and the index of the response it prefers.
-VOTES = {"a": ("chosen", 0), "b": ("chosen", 1), "tie": ("tie", 0), "both_bad": ("both_bad", 0)}
-MAX_ANNOTATOR_CHARACTERS = 100
+# What people call the fields of these formats elsewhere, most usual first; compared without case, spaces and dashes.
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "prompt": ("instruction", "question", "query", "input", "context", "user_input", "problem", "post"),
+    "chosen": (
+        "preferred", "accepted", "better", "winner", "win", "best", "positive", "chosen_response", "response_chosen",
+        "preferred_response", "good_response", "answer_chosen", "pos",
+    ),
+    "rejected": (
+        "dispreferred", "worse", "loser", "lose", "worst", "negative", "rejected_response", "response_rejected",
+        "dispreferred_response", "bad_response", "answer_rejected", "neg",
+    ),
+    "response_a": ("answer_a", "completion_a", "output_a", "model_a_response", "response_1", "answer_1", "a"),
+    "response_b": ("answer_b", "completion_b", "output_b", "model_b_response", "response_2", "answer_2", "b"),
+    "completion": ("response", "answer", "output", "generation", "reply"),
+    "label": ("is_good", "good", "is_preferred", "preference", "vote", "thumbs_up", "liked", "winner"),
+    "annotator": ("judge", "rater", "labeler", "labeller", "user", "worker", "annotator_id", "user_id"),
+}
 
 
 @dataclass(frozen=True)
 class Format:
-    """A shape of rows. fits: whether a row has its fields; read: the row as a Record (RowError, Unusable)."""
+    """A shape of rows.
+
+    fields: the columns that matter, which a mapping can name. fits: whether a row has its fields; read: the row as a
+    Record, or several with what was left out (RowError, Unusable).
+    """
 
     name: str
     description: str
+    fields: tuple[str, ...]
     fits: Callable[[Row], bool]
-    read: Callable[[Row], Record]
+    read: Callable[[Row], Record | Reading]
 
 
 def detect(rows: Iterable[Any]) -> Format | None:
@@ -61,7 +83,10 @@ def named(name: str) -> Format:
 
 @dataclass(frozen=True)
 class Shape:
-    """A format, and which column of the file is which field of it where the names differ (field -> column)."""
+    """A format, and which column of the file is which field of it where the names differ (field -> column).
+
+    A column may be a path into objects: "data.prompt".
+    """
 
     format: Format
     columns: dict[str, str] = field(default_factory=dict)
@@ -72,21 +97,54 @@ class Shape:
             return row
         moved = set(self.columns.values())
         kept = {name: value for name, value in row.items() if name not in moved and name not in self.columns}
-        return kept | {name: row[column] for name, column in self.columns.items() if column in row}
+        found = {name: _at(row, column) for name, column in self.columns.items()}
+        return kept | {name: value[0] for name, value in found.items() if value}
+
+
+def _at(row: Row, path: str) -> list[Any]:
+    """Return the value of a column, or of a path into objects, in a list; an empty list where there is none."""
+    if path in row:
+        return [row[path]]
+    value: Any = row
+    for name in path.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return []
+        value = value[name]
+    return [value]
 
 
 def guess(rows: Iterable[Any]) -> Shape | None:
-    """Return the shape that most rows have, or None when none of them is known."""
-    known = detect(rows)
-    return Shape(known) if known else None
+    """Return the shape that most rows have, by the formats' own names or by other usual ones; None when unknown.
+
+    Other names count where the formats' own give none that judges: a `prompt` beside a `winner` and a `loser` is a pair.
+    """
+    rows = list(rows)
+    plain = detect(rows)
+    if plain and plain.name not in NOT_JUDGED:
+        return Shape(plain)
+    columns = _renamed({name: None for row in rows if isinstance(row, dict) for name in row})
+    moved = [Shape(FORMATS[0], columns).row(row) for row in rows if isinstance(row, dict)]
+    known = detect(moved) if columns else None
+    if known is None or (plain and FORMATS.index(known) >= FORMATS.index(plain)):
+        return Shape(plain) if plain else None
+    return Shape(known, {name: column for name, column in columns.items() if name in known.fields})
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What one row gave: records, and why what it also held was left out."""
+def _renamed(names: Iterable[str]) -> dict[str, str]:
+    """Return which columns are fields by another name: field -> column. A column is taken once."""
+    plain = {_plain(name): name for name in reversed(list(names))}
+    columns: dict[str, str] = {}
+    for name, others in SYNONYMS.items():
+        for other in (name, *others):
+            column = plain.get(_plain(other))
+            if column is not None and column not in columns.values():
+                columns[name] = column
+                break
+    return {name: column for name, column in columns.items() if name != column}
 
-    records: list[Record]
-    left_out: list[str]
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
 
 
 def read_row(shape: Shape, row: Any) -> Reading:
@@ -101,12 +159,20 @@ def read_row(shape: Shape, row: Any) -> Reading:
     if not known.fits(row):
         fields = ", ".join(repr(name[:40]) for name in list(row)[:8]) or "none"
         raise RowError(f"it does not have the fields of the file's other rows ({known.description}); it has: {fields}")
+    records, left_out = [], []
     try:
-        record = known.read(row)
-        _check(record)
+        read = known.read(row)
+        reading = Reading([read]) if isinstance(read, Record) else read
+        left_out += reading.left_out
     except Unusable as reason:
         return Reading([], [str(reason)])
-    return Reading([record], [])
+    for record in reading.records:
+        try:
+            _check(record)
+            records.append(record)
+        except Unusable as reason:
+            left_out.append(str(reason))
+    return Reading(records, left_out)
 
 
 def _check(record: Record) -> None:
@@ -118,152 +184,6 @@ def _check(record: Record) -> None:
         raise Unusable("with an empty response")
     if len({answer.text.strip() for answer in record.answers}) < len(record.answers):
         raise Unusable("whose two responses are the same")
-
-
-def _record(
-    messages: list[Message], responses: Iterable[str], verdict: str | None, preferred: int = 0, annotator: str | None = None
-) -> Record:
-    """Return a record with what one person says of it, when somebody does."""
-    chosen = preferred if verdict == "chosen" else None
-    opinions = (Opinion(verdict, annotator, chosen),) if verdict else ()
-    return Record(messages, tuple(Answer(text) for text in responses), opinions)
-
-
-def _explicit_pair(row: Row) -> Record:
-    """TRL preference: `prompt, chosen, rejected`, each a text or messages.
-
-    As in TRL, a `prompt` in plain text beside whole conversations says nothing new: the shared turns are the prompt.
-    """
-    if isinstance(row["prompt"], str) and _are_conversations(row["chosen"], row["rejected"]):
-        as_text(row["prompt"], "prompt")
-        return _implicit_pair(row)
-    prompt = as_prompt(row["prompt"], "prompt")
-    responses = (_after(prompt, row["chosen"], "chosen"), _after(prompt, row["rejected"], "rejected"))
-    return _record(prompt, responses, "chosen")
-
-
-def _after(prompt: list[Message], value: Any, field: str) -> str:
-    """Return a response; messages that repeat the prompt first are accepted."""
-    if isinstance(value, list):
-        turns = as_messages(value, field)
-        value = turns[len(prompt):] if len(turns) > len(prompt) and turns[: len(prompt)] == prompt else turns
-    return as_response(value, field)
-
-
-def _are_conversations(*values: Any) -> bool:
-    return all(isinstance(value, list) and len(value) > 1 for value in values)
-
-
-def _implicit_pair(row: Row) -> Record:
-    """TRL preference with an implicit prompt: what `chosen` and `rejected` begin with is the prompt."""
-    if isinstance(row["chosen"], str) and isinstance(row["rejected"], str):
-        return _split_texts(as_text(row["chosen"], "chosen"), as_text(row["rejected"], "rejected"))
-    return _split_turns(as_messages(row["chosen"], "chosen"), as_messages(row["rejected"], "rejected"))
-
-
-def _transcript_pair(row: Row) -> Record:
-    """HH-RLHF: two transcripts of "\\n\\nHuman: …\\n\\nAssistant: …" that share their first turns."""
-    return _split_turns(
-        _transcript(as_text(row["chosen"], "chosen")), _transcript(as_text(row["rejected"], "rejected"))
-    )
-
-
-def _transcript(text: str) -> list[Message]:
-    parts = SPEAKER.split(text)
-    return [
-        {"role": "user" if speaker == "Human" else "assistant", "content": content.strip()}
-        for speaker, content in zip(parts[1::2], parts[2::2])
-    ]
-
-
-def _split_turns(chosen: list[Message], rejected: list[Message]) -> Record:
-    shared = _shared_length(chosen, rejected)
-    answers = chosen[shared:], rejected[shared:]
-    if not answers[0] and not answers[1]:
-        raise Unusable("whose two responses are the same")
-    if any([message["role"] for message in answer] != ["assistant"] for answer in answers):
-        raise Unusable("that differ in more than the last answer")
-    return _record(chosen[:shared], (answers[0][0]["content"], answers[1][0]["content"]), "chosen")
-
-
-def _split_texts(chosen: str, rejected: str) -> Record:
-    """Split two texts after their longest common prefix, a space at its end left out, as TRL's `extract_prompt`.
-
-    Deviation: where one text is a prefix of the other, TRL moves the last shared character into the responses.
-    """
-    shared = _shared_length(chosen, rejected)
-    if shared and shared < min(len(chosen), len(rejected)) and chosen[shared - 1] == " ":
-        shared -= 1
-    prompt = [{"role": "user", "content": chosen[:shared]}]
-    responses = (as_response(chosen[shared:], "chosen"), as_response(rejected[shared:], "rejected"))
-    return _record(prompt, responses, "chosen")
-
-
-def _shared_length(first: Any, second: Any) -> int:
-    limit = min(len(first), len(second))
-    return next((index for index in range(limit) if first[index] != second[index]), limit)
-
-
-def _single(row: Row) -> Record:
-    """TRL unpaired preference (`prompt, completion, label`), or prompt and completion without a label."""
-    prompt = as_prompt(row["prompt"], "prompt")
-    verdict = _verdict(row["label"]) if "label" in row else None
-    return _record(prompt, (_after(prompt, row["completion"], "completion"),), verdict)
-
-
-def _vote(row: Row) -> Record:
-    """One annotator's vote on two responses; the other votes on them are rows of their own, in either order."""
-    prompt = as_prompt(row["prompt"], "prompt")
-    responses = tuple(_after(prompt, row[field], field) for field in ("response_a", "response_b"))
-    label = row.get("label")
-    if not isinstance(label, str) or label not in VOTES:
-        said = repr(label[:40]) if isinstance(label, str) else kind_of(label)
-        raise RowError(f"the field 'label' should be one of {', '.join(VOTES)}, not {said}")
-    verdict, preferred = VOTES[label]
-    return _record(prompt, responses, verdict, preferred, _annotator(row.get("annotator")))
-
-
-def _annotator(value: Any) -> str | None:
-    if value is None:
-        return None
-    name = as_text(value, "annotator").strip()
-    if not 0 < len(name) <= MAX_ANNOTATOR_CHARACTERS or not name.isprintable():
-        raise RowError(f"the field 'annotator' should have 1 to {MAX_ANNOTATOR_CHARACTERS} printable characters")
-    return name
-
-
-def _prompt_only(row: Row) -> Record:
-    return Record(as_prompt(row["prompt"], "prompt"))
-
-
-def _conversation_pair(row: Row) -> Record:
-    """ShareGPT with `chosen` and `rejected`: the turns are the prompt."""
-    responses = (as_response(row["chosen"], "chosen"), as_response(row["rejected"], "rejected"))
-    return _record(_turns(row), responses, "chosen")
-
-
-def _conversation(row: Row) -> Record:
-    """Turns that end with an answer, judged by a boolean `label` or not at all; or turns that end with a question."""
-    turns = _turns(row)
-    if "label" not in row and turns and turns[-1]["role"] == "user":
-        return Record(turns)
-    if not turns or turns[-1]["role"] != "assistant":
-        raise Unusable("whose turns do not end with an answer")
-    return _record(turns[:-1], (turns[-1]["content"],), _verdict(row["label"]) if "label" in row else None)
-
-
-def _turns(row: Row) -> list[Message]:
-    field = next(field for field in TURNS if field in row)
-    turns = as_messages(row[field], field)
-    if row.get("system"):  # LLaMA-Factory keeps the system message in a column of its own
-        turns.insert(0, {"role": "system", "content": as_text(row["system"], "system")})
-    return turns
-
-
-def _verdict(label: Any) -> str:
-    if label in (0, 1) and isinstance(label, (bool, int)):
-        return "good" if label else "bad"
-    raise RowError(f"the field 'label' should be true or false, not {kind_of(label)}")
 
 
 def _has(*fields: str) -> Callable[[Row], bool]:
@@ -279,28 +199,67 @@ def _has_transcripts(row: Row) -> bool:
     return "prompt" not in row and all(isinstance(text, str) and text.lstrip().startswith("Human:") for text in texts)
 
 
+def _has_alpaca(row: Row) -> bool:
+    return "instruction" in row and ("input" in row or "output" in row or _has("chosen", "rejected")(row))
+
+
+def _has_tree(row: Row) -> bool:
+    prompt = row.get("prompt")
+    return isinstance(prompt, dict) and "text" in prompt and "replies" in prompt
+
+
+def _has_completions(row: Row) -> bool:
+    completions = row.get("completions")
+    return ("instruction" in row or "prompt" in row) and isinstance(completions, list) and "data" not in row
+
+
+NOT_JUDGED = ("prompt-completion", "prompt-only", "messages")
+PAIR = ("prompt", "chosen", "rejected")
+VOTE = ("prompt", "response_a", "response_b", "label", "annotator")
+
 # The first that fits is taken: those that ask for more come first.
 FORMATS: tuple[Format, ...] = (
     Format(
-        "trl-preference", "TRL preference: prompt, chosen, rejected",
-        _has("prompt", "chosen", "rejected"), _explicit_pair,
+        "studio-labels", "the labels export of Preference Studio: responses, verdict, annotator, times",
+        FIELDS, _has(*FIELDS), studio_label,
     ),
+    Format("openassistant", "OpenAssistant trees: prompt with replies, each with a rank", ("prompt",), _has_tree, conversation_tree),
+    Format(
+        "ultrafeedback", "UltraFeedback: instruction, completions with scores",
+        ("instruction", "completions"), _has_completions, ultrafeedback,
+    ),
+    Format(
+        "label-studio", "Label Studio: tasks with data and annotations, or flat", ("data", "annotations"),
+        has_label_studio, label_studio,
+    ),
+    Format("argilla", "Argilla: fields and people's responses", ("fields", "responses"), has_argilla, argilla),
+    Format("trl-preference", "TRL preference: prompt, chosen, rejected", PAIR, _has(*PAIR), explicit_pair),
     Format(
         "pairwise-votes", "votes: prompt, response_a, response_b, label (a, b, tie or both_bad), annotator",
-        _has("prompt", "response_a", "response_b"), _vote,
+        VOTE, _has(*VOTE[:3]), vote,
     ),
-    Format("trl-unpaired", "TRL unpaired: prompt, completion, label", _has("prompt", "completion", "label"), _single),
     Format(
-        "sharegpt-preference", "turns with chosen and rejected",
-        _has_turns("chosen", "rejected"), _conversation_pair,
+        "trl-unpaired", "TRL unpaired: prompt, completion, label", ("prompt", "completion", "label"),
+        _has("prompt", "completion", "label"), single,
     ),
-    Format("messages-label", "turns with a good/bad label", _has_turns("label"), _conversation),
-    Format("hh-rlhf", "HH-RLHF transcripts", _has_transcripts, _transcript_pair),
+    Format(
+        "sharegpt-preference", "turns with chosen and rejected", (*TURNS, "system", "chosen", "rejected"),
+        _has_turns("chosen", "rejected"), conversation_pair,
+    ),
+    Format(
+        "alpaca", "Alpaca: instruction, input, and output, two outputs, or chosen and rejected",
+        ("instruction", "input", "output", "chosen", "rejected", "system", "history"), _has_alpaca, alpaca,
+    ),
+    Format("messages-label", "turns with a good/bad label", (*TURNS, "system", "label"), _has_turns("label"), conversation),
+    Format("hh-rlhf", "HH-RLHF transcripts: chosen, rejected", ("chosen", "rejected"), _has_transcripts, transcript_pair),
     Format(
         "trl-preference-implicit", "TRL preference: chosen, rejected with the prompt inside",
-        _has("chosen", "rejected"), _implicit_pair,
+        ("chosen", "rejected"), _has("chosen", "rejected"), implicit_pair,
     ),
-    Format("prompt-completion", "prompts with one answer, not judged", _has("prompt", "completion"), _single),
-    Format("prompt-only", "prompts only", _has("prompt"), _prompt_only),
-    Format("messages", "conversations, not judged", _has_turns(), _conversation),
+    Format(
+        "prompt-completion", "prompts with one answer, not judged", ("prompt", "completion"),
+        _has("prompt", "completion"), single,
+    ),
+    Format("prompt-only", "prompts only", ("prompt",), _has("prompt"), prompt_only),
+    Format("messages", "conversations, not judged", (*TURNS, "system"), _has_turns(), conversation),
 )
