@@ -132,6 +132,15 @@ class Labels:
         rows = self.store.rows("SELECT * FROM labels WHERE client_id = ?", [client_id])
         return from_row(Label, rows[0]) if rows else None
 
+    def annotators(self, project_id: int) -> list[str]:
+        """Return who has a current label in a project, in alphabetical order."""
+        rows = self.store.rows(
+            "SELECT DISTINCT annotator FROM current_labels JOIN items ON items.id = item_id WHERE project_id = ?"
+            " ORDER BY annotator",
+            [project_id],
+        )
+        return [row["annotator"] for row in rows]
+
     def counts(self, project_id: int, annotator: str | None = None) -> Counter[str]:
         """Return how many current votes a project has of each verdict; skips and flags too, checks not.
 

@@ -241,7 +241,7 @@ def test_nested_columns_times_and_decimals_become_json(put: Put) -> None:
     import decimal
 
     rows = [{
-        "messages": [{"role": "user", "content": "x"}], "at": datetime.datetime(2024, 5, 6, 7, tzinfo=datetime.UTC),
+        "messages": [{"role": "user", "content": "x"}], "at": datetime.datetime(2024, 5, 6, 7, tzinfo=datetime.timezone.utc),
         "score": decimal.Decimal("4.50"), "text": b"bytes", "none": None,
     }]
     expected = [{**rows[0], "at": "2024-05-06T07:00:00+00:00", "score": 4.5, "text": "bytes"}]

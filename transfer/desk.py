@@ -1,28 +1,38 @@
 """What a person does on the Data tab, each action one call. Does not know the page's components.
 
-Owns which project is meant, where an export is put for download, and the one generation that runs.
+Owns which project is meant, where files wait for their download, and the one import and the one generation that run.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 from errors import ConfigError, ImportFormatError, NotFoundError
 from models.client import Sampling, Workers
 from storage import Project, Run, Store
+from storage.backup import BackupReport, backup
 from transfer.candidates.generate import GenerateReport, generate
+from transfer.candidates.responders import Responder, parse_responders
+from transfer.candidates.several import SeveralReport, generate_from
 from transfer.exporting.export import ExportReport, export
+from transfer.exporting.filters import Filters
+from transfer.formats.registry import Shape, named
 from transfer.importing import ImportReport, import_file
 from transfer.jobs import Jobs, JobState, Progress
+from transfer.preview import Preview, preview
 from transfer.prompts import WriteReport, write_prompts
+from transfer.reading.source import open_source
 
 DEMO = "demo"
+IN_TURN = "turn"
 SHOWN_AS = {"pair": "as pairs (which is better?)", "single": "one by one (good or bad?)", "ranking": "three to six in order"}
-RUN_KEY = re.compile(r"run-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Desk:
     """The actions of the Data tab on one store."""
 
     def __init__(self, store: Store, workers: Workers, jobs: Jobs) -> None:
-        self.store, self.workers, self.jobs = store, workers, jobs
+        self.store, self.workers, self.jobs, self.imports = store, workers, jobs, Jobs()
         self._exports: Path | None = None
 
     def overview(self, project_id: int | None) -> Overview:
@@ -57,12 +67,39 @@ class Desk:
             labels.total() - labels["skip"] - labels["flag"],
         )
 
-    def bring_in(self, project_id: int | None, new_name: str, upload: str | None) -> ImportReport:
-        """Import an uploaded file into a new project, when one is named, or the chosen one. Raises AppError."""
-        if not upload:
+    def look_into(self, upload: str | None, hub: str, format_name: str | None, columns: dict[str, str]) -> Preview | None:
+        """Return what a file or a data set seems to hold; None when none is chosen.
+
+        format_name, columns: what a person says instead of what was guessed. Raises ImportFormatError.
+        """
+        if not upload and not hub.strip():
+            return None
+        source = open_source(_wanted(upload, hub))
+        return preview(source, Shape(named(format_name), columns) if format_name else None)
+
+    def bring_in(
+        self, project_id: int | None, new_name: str, upload: str | None, hub: str, format_name: str | None,
+        columns: dict[str, str], keep_good: bool,
+    ) -> None:
+        """Begin to import a file or a data set into a new project, when one is named, or the chosen one.
+
+        format_name, columns: None and {} for what is found by itself. keep_good: store good rows though others are broken.
+        Raises AppError when it cannot begin; how it ends is the state of `imports`.
+        """
+        if not upload and not hub.strip():
             raise ImportFormatError("Choose a file first.")
+        path = _wanted(upload, hub)
         name = new_name.strip() or self._project(project_id).name
-        return import_file(self.store, name, upload)
+        shape = Shape(named(format_name), columns) if format_name else None
+        shown = Path(upload).name if upload else hub.strip()
+        bad_rows = self._outbox() / f"{_file_name(shown)}.bad.jsonl" if keep_good else None
+
+        def work(progress: Progress, stop: threading.Event) -> ImportReport:
+            return import_file(
+                self.store, name, path, name=shown, shape=shape, bad_rows=bad_rows, progress=progress, stop=stop
+            )
+
+        self.imports.start(f"Importing {shown}", project_id, work)
 
     def write(self, project_id: int | None, new_name: str, text: str) -> tuple[Project, WriteReport]:
         """Add written prompts to a new project, when one is named, or the chosen one. Raises AppError."""
@@ -79,35 +116,73 @@ class Desk:
         return [("Demo model", DEMO), *((model, model) for model in bases), *tuned]
 
     def generate(
-        self, project_id: int | None, model: str | None, per_prompt: int, temperature: float, max_tokens: int, kind: str
+        self, project_id: int | None, models: Sequence[str], per_prompt: int, temperature: float, max_tokens: int, kind: str,
+        rule: str = IN_TURN, source: str = "any",
     ) -> None:
-        """Begin to draw responses in the background. model: a key of `models`, a folder or a hub name.
+        """Begin to draw responses in the background.
 
+        models: keys of `models`, folders, hub names or models at a server, as in `parse_responders`. rule: which pairs are
+        shown, IN_TURN or as in `choose_pairs`; source likewise.
         Raises AppError when it cannot begin: no project, no prompts, or other work under way.
         """
         project = self._project(project_id)
         if not self.store.prompts.count(project.id):
             raise NotFoundError(f"{project.name!r} has no prompts yet. Write some, or import a file with prompts.")
-        if not (model or "").strip():
-            raise ConfigError("choose a model: the demo, a finished run, a folder, or a hub name")
-        run = RUN_KEY.fullmatch(model.strip())
-        run_id = int(run[1]) if run else None
+        named = [model.strip() for model in models if model and model.strip()]
+        if not named:
+            raise ConfigError("choose a model: the demo, a finished run, a folder, a hub name, or NAME@http://SERVER/v1")
         sampling = Sampling(temperature=float(temperature), max_tokens=int(max_tokens))
+        responders = parse_responders(named, Responder(sampling=sampling, per_prompt=int(per_prompt)))
+        alone = responders[0] if len(responders) == 1 and rule == IN_TURN and not responders[0].base_url else None
 
-        def work(progress: Progress, stop: threading.Event) -> GenerateReport:
-            return generate(
-                self.store, project, self.workers, model=model.strip(), run_id=run_id, per_prompt=int(per_prompt),
-                sampling=sampling, kinds=(kind,), progress=progress, stop=stop,
+        def work(progress: Progress, stop: threading.Event) -> GenerateReport | SeveralReport:
+            if alone:
+                return generate(
+                    self.store, project, self.workers, model=alone.model, run_id=alone.run_id,
+                    per_prompt=alone.per_prompt, sampling=alone.sampling, kinds=(kind,), progress=progress, stop=stop,
+                )
+            # Of several models each answer is in about one pair too: the pairs are as many as the answers of one.
+            how = {"rule": "random", "most": int(per_prompt)} if rule == IN_TURN else {"rule": rule}
+            return generate_from(
+                self.store, project, self.workers, responders, kinds=(kind,), source=source, progress=progress, stop=stop,
+                **how,
             )
 
         self.jobs.start(f"Generating for {project.name!r}", project.id, work)
 
-    def take_out(self, project_id: int | None, kind: str) -> ExportReport:
-        """Export the chosen project into a temporary folder, for download. Raises AppError."""
+    def take_out(
+        self, project_id: int | None, kind: str, suffix: str = ".jsonl", annotators: Sequence[str] = (),
+        which: str = "all", min_agreement: float = 0.5, since: str = "", until: str = "",
+    ) -> ExportReport:
+        """Export the chosen project into a temporary folder, for download; a folder as one .zip.
+
+        suffix: ".jsonl", ".csv" or ".parquet". since, until: days as YYYY-MM-DD, or "". The others as in `Filters`.
+        Raises AppError.
+        """
         project = self._project(project_id)
+        filters = Filters(
+            annotators=tuple(annotators), which=which, min_agreement=float(min_agreement), since=_day(since, "since"),
+            until=_day(until, "until"),
+        )
+        target = self._outbox() / f"{_file_name(project.name)}-{kind}"
+        if kind != "dataset":
+            return export(self.store, project, kind, target.with_name(target.name + suffix), filters=filters)
+        shutil.rmtree(target, ignore_errors=True)
+        report = export(self.store, project, kind, target, filters=filters)
+        return replace(report, path=shutil.make_archive(str(target), "zip", target))
+
+    def annotators(self, project_id: int | None) -> list[str]:
+        """Return who has labelled in a project."""
+        return [] if project_id is None else self.store.labels.annotators(project_id)
+
+    def copy(self) -> BackupReport:
+        """Write a copy of all projects, labels and finished runs for download. Raises StorageError."""
+        return backup(self.store, self._outbox() / f"preference-studio-{date.today().isoformat()}.zip")
+
+    def _outbox(self) -> Path:
+        """Return the folder of files that wait for their download."""
         self._exports = self._exports or Path(tempfile.mkdtemp(prefix="preference-studio-"))
-        stem = re.sub(r"[^\w.-]+", "-", project.name)[:60].strip("-.") or "project"
-        return export(self.store, project, kind, self._exports / f"{stem}-{kind}.jsonl")
+        return self._exports
 
     def _project(self, project_id: int | None) -> Project:
         if project_id is None:
@@ -124,6 +199,31 @@ def job_line(state: JobState | None) -> str:
     if not state.done:
         return f"{state.title}: waiting for the first answers; the model may have to be loaded."
     return f"{state.title}: {state.done:,} of {state.total:,} responses."
+
+
+def import_line(state: JobState | None) -> str:
+    """Return how an import stands in words; empty when there was none."""
+    if state is None or not state.running:
+        return "" if state is None or state.failed else state.message
+    return f"{state.title}: {state.done}%"
+
+
+def _wanted(upload: str | None, hub: str) -> str:
+    """Return the path of an upload, else the address of a data set on a hub."""
+    return upload or f"hub:{hub.strip().removeprefix('hub:')}"
+
+
+def _day(text: str | None, name: str) -> date | None:
+    if not (text or "").strip():
+        return None
+    try:
+        return date.fromisoformat(text.strip())
+    except ValueError:
+        raise ConfigError(f"{name}: {text.strip()[:40]!r} is no day; write it as 2026-03-31") from None
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text)[:60].strip("-.") or "project"
 
 
 def _run_label(run: Run) -> str:

@@ -7,33 +7,54 @@ running generation from `jobs`, so a reloaded page finds both again.
 from __future__ import annotations
 
 import html
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from errors import reported
+from errors import AppError, reported
 from models.client import Sampling, Workers
 from storage import Store
-from transfer.desk import DEMO, SHOWN_AS, Desk, Overview, job_line
+from transfer.desk import DEMO, IN_TURN, SHOWN_AS, Desk, Overview, import_line, job_line
 from transfer.exporting.export import KINDS
-from transfer.jobs import Jobs, JobState
+from transfer.formats.registry import FORMATS, named
+from transfer.jobs import Jobs
+from transfer.markup import bar, figures, preview_html
+from transfer.preview import Preview
 
-FILE_TYPES = [".json", ".jsonl", ".gz", ".ndjson", ".txt"]
+FILE_TYPES = [
+    ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".feather", ".gz", ".zip", ".txt",
+]
+MOST_FIELDS = 8  # of a format, each with a list of the file's columns
+FILE_KINDS = {"JSON lines": ".jsonl", "CSV": ".csv", "Parquet": ".parquet"}
+WHICH_LABELS = {
+    "Everybody's; a final label stands for its votes": "all", "What most people said": "majority",
+    "Only final labels": "adjudicated", "Only where all agree": "unanimous",
+}
+PAIR_RULES = {
+    "each answer about once": IN_TURN, "all": "all", "in random order": "random", "the most different first": "different",
+}
+PAIR_SOURCES = {"any": "any", "the same model": "same", "different models": "other"}
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 AT_ONCE = {**PRIVATE, "queue": False}
+LOOK_SECONDS = 0.3
 
 IMPORT_TEXT = """### … from a file
-Preferences that others made: they count as labels and can be trained on at once. JSON or JSON lines, also `.gz`.
-The format is found by itself: TRL (preference, unpaired, prompts only), ShareGPT with chosen and rejected,
-messages with a good/bad label, HH-RLHF, votes of several annotators."""
+Preferences that others made: they count as labels and can be trained on at once. JSON, JSON lines, CSV, Parquet or
+Arrow, also packed (`.gz`, `.zip`). The format is found by itself, and you see what was understood before anything is
+stored."""
 WRITE_TEXT = """### … or your own prompts
 One question a line. A model then answers them, and you label the answers."""
 GENERATE_TEXT = """### Let a model answer
 Draws answers to every prompt of the project until each has as many as you ask for, and makes things to label of
 them. You can leave the page meanwhile; answers appear on the Label tab as they come."""
 EXPORT_TEXT = """### Take labels out
-A JSON-lines file that TRL's trainers load as it is. Ties and skips are left out, and counted here."""
+Files that TRL's trainers load as they are; **labels** has everything and can be brought in again. What a rule leaves out,
+such as ties and skips, is counted here."""
+COPY_TEXT = """### Keep a copy
+All projects, labels and finished runs in one file. `python app.py restore FILE` brings them back."""
 
 
 def _warn(message: str) -> None:
@@ -95,8 +116,33 @@ class DataTab:
         with gr.Column(elem_classes="data-card"):
             gr.Markdown(IMPORT_TEXT)
             self.upload = gr.File(label="File", file_types=FILE_TYPES, height=130, elem_id="data-file")
-            self.import_button = gr.Button("Import", variant="primary", elem_id="data-import")
+            self.hub = gr.Textbox(
+                label="… or a data set on the hub", placeholder="OWNER/NAME or OWNER/NAME:SPLIT", max_length=200,
+                elem_id="data-hub",
+            )
+            with gr.Column(visible=False, elem_id="data-preview") as self.understood:
+                self.preview = gr.HTML(padding=False, elem_id="data-preview-rows")
+                self.format = gr.Dropdown(
+                    [(f"{known.name}: {known.description}", known.name) for known in FORMATS], label="Format",
+                    elem_id="data-format",
+                )
+                with gr.Accordion("Which column is what", open=False, elem_id="data-columns"):
+                    self.columns = [
+                        gr.Dropdown([], visible=False, min_width=140, elem_id=f"data-column-{number}")
+                        for number in range(MOST_FIELDS)
+                    ]
+            self.keep_good = gr.Checkbox(
+                label="Store good rows even if others are broken", elem_id="data-keep-good",
+                info="Broken rows then go to a file that you can download. Otherwise one broken row refuses all.",
+            )
+            with gr.Row():
+                self.import_button = gr.Button("Import", variant="primary", elem_id="data-import", min_width=120)
+                self.import_cancel = gr.Button(
+                    "Cancel", variant="stop", interactive=False, elem_id="data-import-cancel", min_width=120
+                )
+            self.import_bar = gr.HTML(padding=False, elem_id="data-import-progress")
             self.import_report = gr.Markdown(elem_id="data-import-report", elem_classes="data-report")
+            self.bad_rows = gr.DownloadButton("Download the broken rows", visible=False, elem_id="data-bad-rows")
         with gr.Column(elem_classes="data-card"):
             gr.Markdown(WRITE_TEXT)
             self.lines = gr.Textbox(
@@ -111,8 +157,10 @@ class DataTab:
         with gr.Column(elem_classes="data-card"):
             gr.Markdown(GENERATE_TEXT)
             self.model = gr.Dropdown(
-                self.desk.models(), value=DEMO, label="Model", allow_custom_value=True, elem_id="data-model",
-                info="The demo, one of your runs, a folder with a model, or a name on the hub.",
+                self.desk.models(), value=[DEMO], label="Models", multiselect=True, allow_custom_value=True,
+                elem_id="data-model",
+                info="The demo, your runs; or type a folder, a hub name, or NAME@http://SERVER/v1 for any"
+                " OpenAI-compatible server.",
             )
             with gr.Row():
                 self.per_prompt = gr.Slider(
@@ -128,6 +176,12 @@ class DataTab:
             self.max_tokens = gr.Slider(
                 16, 2048, Sampling().max_tokens, step=16, label="Longest answer in tokens", elem_id="data-max-tokens"
             )
+            with gr.Accordion("Which pairs", open=False, elem_id="data-pairing"):
+                self.rule = gr.Radio(list(PAIR_RULES.items()), value=IN_TURN, label="Pairs of each prompt", elem_id="data-rule")
+                self.source = gr.Radio(
+                    list(PAIR_SOURCES.items()), value="any", label="With several models: two answers of",
+                    elem_id="data-source",
+                )
             with gr.Row():
                 self.start = gr.Button("Generate", variant="primary", elem_id="data-generate", min_width=120)
                 self.cancel = gr.Button(
@@ -144,39 +198,128 @@ class DataTab:
                 [(f"{kind}: {text}", kind) for kind, text in KINDS.items()], value="trl-preference", label="Format",
                 elem_id="data-export-kind",
             )
+            self.suffix = gr.Radio(list(FILE_KINDS.items()), value=".jsonl", label="File", elem_id="data-export-suffix")
+            with gr.Accordion("Only some of the labels", open=False, elem_id="data-filters"):
+                self.which = gr.Dropdown(list(WHICH_LABELS.items()), value="all", label="Labels", elem_id="data-which")
+                self.annotators = gr.Dropdown(
+                    [], multiselect=True, label="Annotators", info="All when none is chosen.", elem_id="data-annotators"
+                )
+                self.agreement = gr.Slider(
+                    0.5, 1, 0.5, step=0.05, label="Least agreement", info="Share of votes that must say the same.",
+                    elem_id="data-agreement",
+                )
+                with gr.Row():
+                    self.since = gr.Textbox(label="From the day", placeholder="2026-01-01", elem_id="data-since", min_width=120)
+                    self.until = gr.Textbox(label="To the day", placeholder="2026-12-31", elem_id="data-until", min_width=120)
             with gr.Row():
                 self.export_button = gr.Button("Prepare the file", elem_id="data-export", min_width=120)
                 self.download = gr.DownloadButton(
                     "Download", variant="primary", interactive=False, elem_id="data-download", min_width=120
                 )
             self.export_report = gr.Markdown(elem_id="data-export-report", elem_classes="data-report")
+        with gr.Column(elem_classes="data-card"):
+            gr.Markdown(COPY_TEXT)
+            with gr.Row():
+                self.copy_button = gr.Button("Prepare the copy", elem_id="data-copy", min_width=120)
+                self.copy_download = gr.DownloadButton(
+                    "Download", variant="primary", interactive=False, elem_id="data-copy-download", min_width=120
+                )
 
     def _connect(self, tab: gr.Tab, project: gr.Dropdown) -> None:
         """Connect every event. Those that may fail go through the queue: only there gradio shows toasts."""
-        live = [self.figures, self.bar, self.job_report, self.start, self.cancel, self.timer]
+        self.live = live = [
+            self.figures, self.bar, self.job_report, self.start, self.cancel, self.import_bar, self.import_report,
+            self.import_button, self.import_cancel, self.bad_rows, self.timer,
+        ]
         taken = [self.new_name, project, self.figures]
-        self.import_button.click(
-            self.bring_in, [project, self.new_name, self.upload], [self.import_report, self.upload, *taken],
-            api_visibility="private", show_progress_on=[self.import_report],
+        looked = [self.understood, self.preview, self.format, *self.columns]
+        gr.on(
+            [self.upload.change, self.hub.submit, self.hub.blur], self.look_into, [self.upload, self.hub], looked,
+            api_visibility="private", show_progress_on=[self.upload],
         )
+        gr.on(
+            [self.format.input, *(column.input for column in self.columns)], self.look_again,
+            [self.upload, self.hub, self.format, *self.columns], looked, **PRIVATE,
+        )
+        self.import_button.click(
+            self.bring_in,
+            [project, self.new_name, self.upload, self.hub, self.keep_good, self.format, *self.columns],
+            [self.upload, self.hub, *taken, *live], **PRIVATE,
+        )
+        self.import_cancel.click(self.stop_import, project, live, **AT_ONCE)
         self.write_button.click(
             self.write, [project, self.new_name, self.lines], [self.write_report, self.lines, *taken], **PRIVATE
         )
-        asked = [project, self.model, self.per_prompt, self.temperature, self.max_tokens, self.kind]
+        asked = [
+            project, self.model, self.per_prompt, self.temperature, self.max_tokens, self.kind, self.rule, self.source,
+        ]
         self.start.click(self.generate, asked, live, **PRIVATE)
         self.cancel.click(self.stop, project, live, **AT_ONCE)
         self.export_button.click(
-            self.take_out, [project, self.export_kind], [self.export_report, self.download], **PRIVATE
+            self.take_out,
+            [project, self.export_kind, self.suffix, self.annotators, self.which, self.agreement, self.since, self.until],
+            [self.export_report, self.download], **PRIVATE,
         )
+        self.copy_button.click(self.copy, None, self.copy_download, **PRIVATE)
         self.timer.tick(self.look, project, live, **AT_ONCE)
-        project.change(self.open, project, [self.export_report, self.download, self.model, *live], **AT_ONCE)
-        tab.select(self.open, project, [self.export_report, self.download, self.model, *live], **AT_ONCE)
+        opened = [self.export_report, self.download, self.model, self.annotators, *live]
+        project.change(self.open, project, opened, **AT_ONCE)
+        tab.select(self.open, project, opened, **AT_ONCE)
 
     @guarded
-    def bring_in(self, project_id: int | None, new_name: str, upload: str | None) -> Any:
-        """Import the uploaded file and choose the project it went into."""
-        report = self.desk.bring_in(project_id, new_name, upload)
-        return report.sentence(), None, *self._taken(project_id, report.project_id)
+    def look_into(self, upload: str | None, hub: str) -> Any:
+        """Show what a file seems to hold."""
+        return self._understood(self.desk.look_into(upload, hub, None, {}))
+
+    @guarded
+    def look_again(self, upload: str | None, hub: str, format_name: str | None, *columns: str | None) -> Any:
+        """Show what a file holds when it is read as a person says."""
+        return self._understood(self.desk.look_into(upload, hub, format_name, chosen_columns(format_name, columns)))
+
+    def bring_in(
+        self, project_id: int | None, new_name: str, upload: str | None, hub: str, keep_good: bool,
+        format_name: str | None, *columns: str | None,
+    ) -> Iterator[Any]:
+        """Import the file, showing how far it is, and choose the project it went into."""
+        nothing = [gr.skip()] * 5
+        try:
+            self.desk.bring_in(
+                project_id, new_name, upload, hub, format_name, chosen_columns(format_name, columns), keep_good
+            )
+        except AppError as error:
+            _warn(str(error))
+            yield *nothing, *self.look(project_id)
+            return
+        while (state := self.desk.imports.state) and state.running:
+            yield *nothing, *self.look(project_id)
+            time.sleep(LOOK_SECONDS)
+        if state.report is None:
+            _warn(state.message)
+            yield *nothing, *self.look(project_id)
+        else:
+            went_into = state.report.project_id
+            yield None, "", *self._taken(project_id, went_into), *self.look(went_into)
+
+    def stop_import(self, project_id: int | None) -> Any:
+        """Ask the import to end; nothing of it is stored then."""
+        self.desk.imports.cancel()
+        return self.look(project_id)
+
+    def _understood(self, seen: Preview | None) -> tuple[Any, ...]:
+        """Return the updates of the preview, the format and the columns."""
+        if seen is None:
+            return gr.Column(visible=False), "", *[gr.skip()] * (1 + MOST_FIELDS)
+        choices = ["", *seen.columns]
+        fields = () if seen.format is None else seen.format.fields
+        columns = [
+            gr.Dropdown(
+                choices, value=seen.mapping.get(name) or (name if name in seen.columns else ""), label=name, visible=True
+            )
+            for name in fields[:MOST_FIELDS]
+        ]
+        rest = [gr.Dropdown(visible=False, value=None)] * (MOST_FIELDS - len(columns))
+        known = None if seen.format is None else seen.format.name
+        return gr.Column(visible=True), preview_html(seen), gr.Dropdown(value=known), *columns, *rest
 
     @guarded
     def write(self, project_id: int | None, new_name: str, text: str) -> Any:
@@ -185,11 +328,9 @@ class DataTab:
         return report.sentence(), "", *self._taken(project_id, project.id)
 
     @guarded
-    def generate(
-        self, project_id: int | None, model: str | None, per_prompt: int, temperature: float, max_tokens: int, kind: str
-    ) -> Any:
-        """Begin a generation and show it."""
-        self.desk.generate(project_id, model, per_prompt, temperature, max_tokens, kind)
+    def generate(self, project_id: int | None, models: list[str] | None, *settings: Any) -> Any:
+        """Begin a generation and show it. settings: as in `Desk.generate`."""
+        self.desk.generate(project_id, models or [], *settings)
         return self.look(project_id)
 
     def stop(self, project_id: int | None) -> Any:
@@ -198,24 +339,35 @@ class DataTab:
         return self.look(project_id)
 
     @guarded
-    def take_out(self, project_id: int | None, kind: str) -> Any:
-        """Write the export and offer it."""
-        report = self.desk.take_out(project_id, kind)
+    def take_out(self, project_id: int | None, kind: str, suffix: str, annotators: list[str] | None, *filters: Any) -> Any:
+        """Write the export and offer it. filters: as in `Desk.take_out`."""
+        report = self.desk.take_out(project_id, kind, suffix, annotators or [], *filters)
         label = f"Download {report.rows:,} rows"
         return report.sentence(), gr.DownloadButton(label, value=report.path, interactive=True)
+
+    @guarded
+    def copy(self) -> Any:
+        """Write a copy of everything and offer it."""
+        report = self.desk.copy()
+        label = f"Download {report.counts['labels']:,} labels ({max(1, report.size_bytes // 1000):,} kB)"
+        return gr.DownloadButton(label, value=report.path, interactive=True)
 
     def open(self, project_id: int | None) -> Any:
         """Show a project; nothing of another project's export stays."""
         download = gr.DownloadButton("Download", value=None, interactive=False)
-        return "", download, gr.Dropdown(choices=self.desk.models()), *self.look(project_id)
+        people = gr.Dropdown(choices=self.desk.annotators(project_id), value=[])
+        return "", download, gr.Dropdown(choices=self.desk.models()), people, *self.look(project_id)
 
     def look(self, project_id: int | None) -> tuple[Any, ...]:
         """Return the figures and the state of the generation, in the order of `live`."""
-        state = self.desk.jobs.state
-        running = state is not None and state.running
+        state, arriving = self.desk.jobs.state, self.desk.imports.state
+        running, importing = (each is not None and each.running for each in (state, arriving))
+        bad_rows = getattr(arriving and arriving.report, "bad_rows_file", None)
         return (
             figures(self.desk.overview(project_id)), bar(state), job_line(state),
-            gr.Button(interactive=not running), gr.Button(interactive=running), gr.Timer(active=running),
+            gr.Button(interactive=not running), gr.Button(interactive=running),
+            bar(arriving), import_line(arriving), gr.Button(interactive=not importing), gr.Button(interactive=importing),
+            gr.DownloadButton(value=bad_rows, visible=bool(bad_rows)), gr.Timer(active=running or importing),
         )
 
     def _taken(self, chosen_id: int | None, project_id: int) -> tuple[Any, Any, str]:
@@ -225,24 +377,7 @@ class DataTab:
         return "", chooser, figures(self.desk.overview(project_id))
 
 
-def figures(overview: Overview) -> str:
-    """Return the counts as HTML; numbers and our own words only."""
-    cells = [
-        (overview.prompts, "prompts", ""),
-        (overview.pairs, "pairs", f"{overview.pairs_done:,} labelled"),
-        (overview.singles, "single answers", f"{overview.singles_done:,} labelled"),
-        *([(overview.rankings, "rankings", f"{overview.rankings_done:,} labelled")] if overview.rankings else []),
-        (overview.labels, "labels", "ready to train on" if overview.labels else ""),
-    ]
-    return "<dl>" + "".join(
-        f"<div><dd>{number:,}</dd><dt>{noun}</dt><small>{note}</small></div>" for number, noun, note in cells
-    ) + "</dl>"
-
-
-def bar(state: JobState | None) -> str:
-    """Return a progress bar as HTML while a job runs, or nothing."""
-    if state is None or not state.running:
-        return ""
-    percent = 100 * state.done / state.total if state.total else 0
-    waiting = "" if state.done else " data-waiting"
-    return f'<div class="data-bar{waiting}"><div style="width:{percent:.0f}%"></div></div>'
+def chosen_columns(format_name: str | None, columns: Sequence[str | None]) -> dict[str, str]:
+    """Return which column a person chose for each field of a format, those of the same name left out."""
+    fields = named(format_name).fields if format_name else ()
+    return {name: column for name, column in zip(fields, columns) if column and column != name}

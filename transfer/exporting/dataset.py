@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import orjson
@@ -76,6 +76,6 @@ def _card(project: str, filters: Filters, annotators: int, reports: Mapping) -> 
     title = orjson.dumps(project).decode()
     return (
         f"---\npretty_name: {title}\nconfigs:\n{configs}---\n{MARK}\n# Preferences of the project\n\n"
-        f"    {title}\n\nExported on {datetime.now(UTC):%Y-%m-%d} (UTC); labelled by {annotators:,} annotators.\n"
+        f"    {title}\n\nExported on {datetime.now(timezone.utc):%Y-%m-%d} (timezone.utc); labelled by {annotators:,} annotators.\n"
         f"Agreement: {agreement}.\n\n{rows}\n"
     )
