@@ -19,6 +19,7 @@ from playwright.sync_api import Page, expect
 from tests.browser import open_browser, open_page, serve
 from tests.completion_server import CompletionServer, Local
 from storage import Store
+from storage.backup import restore
 from transfer import tab as data_tab
 
 pytestmark = pytest.mark.browser
@@ -142,6 +143,93 @@ def test_written_prompts_are_answered_in_the_background_and_a_reload_finds_it_ru
     expect(report).to_contain_text("Cancelled; kept: 6 new responses and 3 new pairs.")
     expect(room.page.locator("#data-generate")).to_be_enabled()
     released.set()
+
+
+def test_a_file_is_shown_before_it_comes_in_and_its_columns_can_be_changed(room: Room) -> None:
+    room.page.reload()
+    room.go()
+    path = room.folder / "odd.csv"
+    path.write_text("text;good one;bad one\nWhat is 1+1?;Two <b>.;Three.\nWhat is 2+2?;Four.;Five.\n", encoding="utf-8")
+    room.page.locator("#data-file input[type=file]").set_input_files(path)
+    rows = room.page.locator("#data-preview-rows")
+    expect(rows).to_contain_text("of no format known here")
+    room.page.locator("#data-format input").click()
+    room.page.get_by_role("option", name="trl-preference: TRL preference: prompt, chosen, rejected").click()
+    expect(rows).to_contain_text("read as trl-preference")
+    room.page.locator("#data-columns button").first.click()
+    for number, column in enumerate(("text", "good one", "bad one")):
+        box = room.page.locator(f"#data-column-{number} input")
+        box.fill(column)
+        box.press("Enter")
+        expect(box).to_have_value(column)
+    expect(rows).to_contain_text("2 of its 2 rows can be used")
+    expect(rows.locator("mark").first).to_have_text("better")
+    expect(rows).to_contain_text("Two <b>.")
+    room.page.get_by_label("Name of a new project").fill("Odd columns")
+    room.page.locator("#data-import").click()
+    expect(room.page.locator("#data-import-report")).to_contain_text("2 rows, 2 new pairs, 2 new labels")
+    [label, _] = room.store.labels.judged(room.store.projects.get("Odd columns").id)
+    assert [each["text"] for each in label["responses"] if each["chosen"]] == ["Two <b>."]
+
+
+def test_good_rows_are_kept_when_asked_and_the_broken_ones_offered(room: Room) -> None:
+    room.page.reload()
+    room.go()
+    room.choose_file("half.jsonl", [pair(1), {**pair(2), "chosen": 3}, pair(3)])
+    expect(room.page.locator("#data-preview-rows")).to_contain_text("line 2: the field 'chosen'")
+    room.page.get_by_label("Name of a new project").fill("Half")
+    room.page.get_by_label("Store good rows even if others are broken").check()
+    room.page.locator("#data-import").click()
+    expect(room.page.locator("#data-import-report")).to_contain_text("2 new pairs")
+    with room.page.expect_download() as download:
+        room.page.locator("#data-bad-rows").click()
+    [line] = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["place"] == "line 2"
+
+
+def test_other_kinds_of_files_and_a_copy_of_everything_can_be_taken(room: Room) -> None:
+    room.page.reload()
+    room.go()
+    room.page.get_by_label("Name of a new project").fill("Out")
+    room.choose_file("out.jsonl", [pair(number) for number in range(3)])
+    room.page.locator("#data-import").click()
+    expect(room.page.locator("#data-import-report")).to_contain_text("3 new pairs")
+    expect(room.page.locator("#project input")).to_have_value("Out")
+    for kind, suffix, ending in (("labels", "CSV", "Out-labels.csv"), ("dataset", "Parquet", "Out-dataset.zip")):
+        room.page.locator("#data-export-kind").get_by_label(f"{kind}:").check()
+        room.page.locator("#data-export-suffix").get_by_label(suffix).check()
+        room.page.locator("#data-export").click()
+        expect(room.page.locator("#data-export-report")).to_contain_text(f"as {kind} in {ending}")
+        with room.page.expect_download() as download:
+            room.page.locator("#data-download").click()
+        assert download.value.suggested_filename == ending
+    room.page.locator("#data-copy").click()
+    expect(room.page.locator("#data-copy-download")).to_contain_text("labels (")
+    with room.page.expect_download() as download:
+        room.page.locator("#data-copy-download").click()
+    restored = restore(Path(download.value.path()), room.folder / "restored")
+    assert "Out" in {project.name for project in Store(Path(restored.folder)).projects.list()}
+
+
+def test_several_models_answer_and_are_shown_against_each_other(room: Room) -> None:
+    room.server.answer = lambda body: f"{body['model']} {body['seed']}"
+    room.page.reload()
+    room.go()
+    room.page.get_by_label("Name of a new project").fill("Two models")
+    room.page.get_by_label("Prompts", exact=True).fill("One?\nTwo?")
+    room.page.locator("#data-write").click()
+    expect(room.page.locator("#project input")).to_have_value("Two models")
+    models = room.page.locator("#data-model input")
+    models.fill(f"other@{room.server.endpoint.base_url}")
+    models.press("Enter")
+    models.press("Escape")
+    room.page.locator("#data-pairing button").first.click()
+    room.page.get_by_label("different models").check()
+    room.page.locator("#data-generate").click()
+    expect(room.page.locator("#data-generate-report")).to_contain_text("4 new pairs")
+    project = room.store.projects.get("Two models")
+    for prompt in room.store.prompts.list(project.id):
+        assert {each.model.partition("@")[0] for each in room.store.responses.of_prompt(prompt.id)} == {"demo", "other"}
 
 
 def test_the_tab_fits_a_phone(room: Room) -> None:

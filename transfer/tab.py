@@ -116,6 +116,7 @@ class DataTab:
         with gr.Column(elem_classes="data-card"):
             gr.Markdown(IMPORT_TEXT)
             self.upload = gr.File(label="File", file_types=FILE_TYPES, height=130, elem_id="data-file")
+            self.seen = gr.State(None)  # the file that the format and the columns below were found for
             self.hub = gr.Textbox(
                 label="… or a data set on the hub", placeholder="OWNER/NAME or OWNER/NAME:SPLIT", max_length=200,
                 elem_id="data-hub",
@@ -124,7 +125,7 @@ class DataTab:
                 self.preview = gr.HTML(padding=False, elem_id="data-preview-rows")
                 self.format = gr.Dropdown(
                     [(f"{known.name}: {known.description}", known.name) for known in FORMATS], label="Format",
-                    elem_id="data-format",
+                    value=None, elem_id="data-format",
                 )
                 with gr.Accordion("Which column is what", open=False, elem_id="data-columns"):
                     self.columns = [
@@ -232,18 +233,18 @@ class DataTab:
             self.import_button, self.import_cancel, self.bad_rows, self.timer,
         ]
         taken = [self.new_name, project, self.figures]
-        looked = [self.understood, self.preview, self.format, *self.columns]
+        looked = [self.seen, self.understood, self.preview, self.format, *self.columns]
         gr.on(
             [self.upload.change, self.hub.submit, self.hub.blur], self.look_into, [self.upload, self.hub], looked,
             api_visibility="private", show_progress_on=[self.upload],
         )
-        gr.on(
-            [self.format.input, *(column.input for column in self.columns)], self.look_again,
-            [self.upload, self.hub, self.format, *self.columns], looked, **PRIVATE,
-        )
+        chosen = [self.upload, self.hub, self.format, *self.columns]
+        self.format.input(self.look_again, chosen, looked, **PRIVATE)
+        for column in self.columns:  # its answer leaves the columns alone: the next one may be chosen already
+            column.input(self.look_closer, chosen, [self.seen, self.preview], **PRIVATE)
         self.import_button.click(
             self.bring_in,
-            [project, self.new_name, self.upload, self.hub, self.keep_good, self.format, *self.columns],
+            [project, self.new_name, self.upload, self.hub, self.keep_good, self.seen, self.format, *self.columns],
             [self.upload, self.hub, *taken, *live], **PRIVATE,
         )
         self.import_cancel.click(self.stop_import, project, live, **AT_ONCE)
@@ -269,19 +270,27 @@ class DataTab:
     @guarded
     def look_into(self, upload: str | None, hub: str) -> Any:
         """Show what a file seems to hold."""
-        return self._understood(self.desk.look_into(upload, hub, None, {}))
+        return upload or hub, *self._understood(self.desk.look_into(upload, hub, None, {}))
 
     @guarded
-    def look_again(self, upload: str | None, hub: str, format_name: str | None, *columns: str | None) -> Any:
-        """Show what a file holds when it is read as a person says."""
-        return self._understood(self.desk.look_into(upload, hub, format_name, chosen_columns(format_name, columns)))
+    def look_again(self, upload: str | None, hub: str, format_name: str | None, *_: str | None) -> Any:
+        """Show what a file holds when it is of another format; its columns are found anew."""
+        return upload or hub, *self._understood(self.desk.look_into(upload, hub, format_name, {}))
+
+    @guarded
+    def look_closer(self, upload: str | None, hub: str, format_name: str | None, *columns: str | None) -> Any:
+        """Show what a file holds when its columns are what a person says."""
+        seen = self.desk.look_into(upload, hub, format_name, chosen_columns(format_name, columns))
+        return upload or hub, preview_html(seen) if seen else ""
 
     def bring_in(
         self, project_id: int | None, new_name: str, upload: str | None, hub: str, keep_good: bool,
-        format_name: str | None, *columns: str | None,
+        seen: str | None, format_name: str | None, *columns: str | None,
     ) -> Iterator[Any]:
         """Import the file, showing how far it is, and choose the project it went into."""
         nothing = [gr.skip()] * 5
+        if seen != (upload or hub):  # the format and the columns shown are those of another file
+            format_name = None
         try:
             self.desk.bring_in(
                 project_id, new_name, upload, hub, format_name, chosen_columns(format_name, columns), keep_good
