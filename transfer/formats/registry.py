@@ -209,8 +209,7 @@ def _has_tree(row: Row) -> bool:
 
 
 def _has_completions(row: Row) -> bool:
-    completions = row.get("completions")
-    return ("instruction" in row or "prompt" in row) and isinstance(completions, list) and "data" not in row
+    return ("instruction" in row or "prompt" in row) and "completions" in row and "data" not in row
 
 
 NOT_JUDGED = ("prompt-completion", "prompt-only", "messages")
