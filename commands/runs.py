@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click_default_group import DefaultGroup
 
 from commands.base import cli, data_option, device_option, json_option, pairs, progress, say, words
 from errors import AppError, ConfigError
@@ -71,7 +72,12 @@ def _run_as_dict(store: Store, run: Run) -> dict[str, Any]:
     }
 
 
-@cli.command("runs")
+@cli.group("runs", cls=DefaultGroup, default="list", default_if_no_args=True)
+def runs_group() -> None:
+    """List the training runs, or say how two differ."""
+
+
+@runs_group.command("list")
 @click.option("--project", help="Only this project's.")
 @data_option
 @json_option
@@ -85,6 +91,17 @@ def runs_command(project: str | None, data: Path, as_json: bool) -> None:
     rows = [_run_as_dict(store, run) for run in runs]
     lines = [f"run-{row['run']}  {row['state']:9}  {row['method']:8}  {row['model']}  {row['project']}  {row['message']}" for row in rows]
     say({"runs": rows}, "\n".join(lines) or "No runs yet: `python app.py train --project NAME`.", as_json)
+
+
+@runs_group.command("diff")
+@click.argument("run_a", type=int, metavar="A")
+@click.argument("run_b", type=int, metavar="B")
+@data_option
+@json_option
+def diff_command(run_a: int, run_b: int, data: Path, as_json: bool) -> None:
+    """Say which labels run B used otherwise than run A."""
+    difference = Store(data).runs.diff(run_a, run_b)
+    say(difference.as_dict(), "\n".join(difference.lines()), as_json)
 
 
 @cli.command("score")

@@ -18,9 +18,10 @@ from errors import ConfigError, ImportFormatError, NotFoundError
 from models.client import Sampling, Workers
 from storage import Project, Run, Store
 from storage.backup import BackupReport, backup
-from transfer.candidates.generate import GenerateReport, generate
-from transfer.candidates.responders import Responder, parse_responders
-from transfer.candidates.several import SeveralReport, generate_from
+from transfer.candidates.asking import ask
+from transfer.candidates.generate import GenerateReport
+from transfer.candidates.responders import parse_responders
+from transfer.candidates.several import SeveralReport
 from transfer.exporting.export import ExportReport, export
 from transfer.exporting.filters import Filters
 from transfer.formats.registry import Shape, named
@@ -132,20 +133,13 @@ class Desk:
         if not named:
             raise ConfigError("choose a model: the demo, a finished run, a folder, a hub name, or NAME@http://SERVER/v1")
         sampling = Sampling(temperature=float(temperature), max_tokens=int(max_tokens))
-        responders = parse_responders(named, Responder(sampling=sampling, per_prompt=int(per_prompt)))
-        alone = responders[0] if len(responders) == 1 and rule == IN_TURN and not responders[0].base_url else None
+        parse_responders(named)  # a mistake is said at once
 
         def work(progress: Progress, stop: threading.Event) -> GenerateReport | SeveralReport:
-            if alone:
-                return generate(
-                    self.store, project, self.workers, model=alone.model, run_id=alone.run_id,
-                    per_prompt=alone.per_prompt, sampling=alone.sampling, kinds=(kind,), progress=progress, stop=stop,
-                )
-            # Of several models each answer is in about one pair too: the pairs are as many as the answers of one.
-            how = {"rule": "random", "most": int(per_prompt)} if rule == IN_TURN else {"rule": rule}
-            return generate_from(
-                self.store, project, self.workers, responders, kinds=(kind,), source=source, progress=progress, stop=stop,
-                **how,
+            return ask(
+                self.store, project, self.workers, named, kind=kind, per_prompt=int(per_prompt), sampling=sampling,
+                rule=None if rule == IN_TURN else rule, source=None if source == "any" else source,
+                progress=progress, stop=stop,
             )
 
         self.jobs.start(f"Generating for {project.name!r}", project.id, work)
