@@ -49,7 +49,13 @@ class ModelError(AppError):
 
 
 class WorkerError(AppError):
-    """The process that generates text did not start, died, or refused a request."""
+    """The process that generates text did not start, died, or refused a request.
+
+    status: the HTTP status of a refusal, None where there was none. retry_after: the seconds the server asks to wait.
+    """
+
+    status: int | None = None
+    retry_after: float | None = None
 
 
 class TrainingError(AppError):

@@ -8,8 +8,10 @@ from __future__ import annotations
 import queue
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -18,6 +20,7 @@ from errors import WorkerError
 from models.wire import Completion, Delta, Message, Sampling, completions, deltas, refusal, request_body, strange
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+SECRET_LENGTH = 8  # shorter ones, as local servers take, are words that a sentence may hold
 _STOP_POLL_SECONDS = 0.05
 
 
@@ -105,11 +108,20 @@ class Endpoint:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self.unreachable(error) from error
         if response.status_code != 200:
-            raise refusal(self.base_url, response.status_code, response.content)
+            raise self.refused(response, response.content)
         try:
             return response.json()
         except ValueError as error:
             raise strange(self.base_url) from error
+
+    def refused(self, response: httpx.Response, content: bytes) -> WorkerError:
+        """Turn an answer that is none into a sentence; a server that repeats the key does not get it shown."""
+        key = self.api_key.strip().encode()
+        error = refusal(
+            self.base_url, response.status_code, content.replace(key, b"[key]") if len(key) >= SECRET_LENGTH else content
+        )
+        error.status, error.retry_after = response.status_code, _seconds(response.headers.get("retry-after"))
+        return error
 
     def unreachable(self, error: Exception) -> WorkerError:
         """Turn a failure of the connection into a sentence."""
@@ -121,6 +133,21 @@ class Endpoint:
         if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
             return WorkerError(f"{self.base_url} is not an address. It should look like http://127.0.0.1:8000/v1.")
         return WorkerError(f"The connection to {self.base_url} broke off ({error}). Try again.")
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Return the seconds of a Retry-After header: a number, or a date; None for anything else."""
+    if retry_after is None:
+        return None
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        when = parsedate_to_datetime(retry_after)
+        return max(0.0, when.timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 class _Exchange:
@@ -146,7 +173,7 @@ class _Exchange:
                     if self._aborted:
                         return
                 if response.status_code != 200:
-                    put(refusal(endpoint.base_url, response.status_code, response.read()))
+                    put(endpoint.refused(response, response.read()))
                     return
                 for delta in deltas(response.iter_bytes(), endpoint.base_url):
                     put(delta)

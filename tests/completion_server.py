@@ -14,10 +14,15 @@ Answer = Callable[[dict[str, Any]], str | int | bytes]
 
 
 class CompletionServer:
-    """A chat-completions server whose `answer` gives a text, an HTTP status, or raw bytes."""
+    """A chat-completions server whose `answer` gives a text, an HTTP status, or raw bytes.
+
+    headers: sent with every answer that is no text; error: the message of a refusal, from the request's headers.
+    """
 
     def __init__(self) -> None:
         self.answer: Answer = lambda body: f"{body['messages'][-1]['content']} {body['seed']}"
+        self.headers: dict[str, str] = {}
+        self.error: Callable[[Any], str] = lambda headers: "no"
         self.requests: list[dict[str, Any]] = []
         self.open = self.most_open = 0
         self.lock = threading.Lock()
@@ -54,8 +59,11 @@ class CompletionServer:
             choice = {"message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
             content = json.dumps({"choices": [choice], "usage": {"completion_tokens": 3}}).encode()
         else:
-            content = b'{"error": {"message": "no"}}' if isinstance(answer, int) else answer
+            error = json.dumps({"error": {"message": self.error(handler.headers)}}).encode()
+            content = error if isinstance(answer, int) else answer
         handler.send_response(answer if isinstance(answer, int) else 200)
+        for name, value in () if isinstance(answer, str) else self.headers.items():
+            handler.send_header(name, value)
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
         handler.wfile.write(content)

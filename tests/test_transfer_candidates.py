@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,6 +163,58 @@ def test_a_server_that_fails_now_and_then_is_asked_again(store: Store, asked: Pr
 
     server.answer = flaky
     assert draw(store, asked, server).responses == 12
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_wrong_key_or_address_ends_the_generation_at_once(
+    store: Store, asked: Project, server: Server, status: int
+) -> None:
+    server.answer = lambda body: status
+    with pytest.raises(WorkerError, match=str(status)):
+        draw(store, asked, server)
+    assert len(server.requests) <= 12  # no request was made twice
+
+
+def test_a_request_that_the_server_calls_wrong_is_not_repeated_and_the_others_go_on(
+    store: Store, asked: Project, server: Server
+) -> None:
+    server.answer = lambda body: 400 if body["messages"][-1]["content"] == "Q2" else str(body["seed"])
+    with pytest.raises(WorkerError, match="1 prompt got no answer"):
+        draw(store, asked, server)
+    assert Counter(request["messages"][-1]["content"] for request in server.requests)["Q2"] == 2
+
+
+def test_nobody_asks_before_a_server_that_was_asked_too_often_allows_it(
+    store: Store, asked: Project, server: Server
+) -> None:
+    opens: list[float] = []
+
+    def limited(body: dict[str, Any]) -> str | int:
+        with server.lock:
+            opens.append(time.monotonic())
+            return 429 if len(opens) == 1 else str(body["seed"])
+
+    for number in range(60):
+        store.prompts.add(asked.id, [{"role": "user", "content": f"More {number}"}])
+    server.answer, server.headers = limited, {"Retry-After": "1"}
+    report = draw(store, asked, server)
+    assert report.responses == 132
+    pause = max(later - earlier for earlier, later in zip(opens, opens[1:]))
+    late = [moment for moment in opens[drawing.IN_FLIGHT:] if moment < opens[0] + 0.9]
+    assert pause > 0.5 and len(late) < drawing.IN_FLIGHT  # only what was under way was still asked
+
+
+def test_a_server_that_repeats_the_key_does_not_get_it_shown_stored_or_logged(
+    store: Store, asked: Project, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = "sk-never-to-be-seen"
+    server.answer = lambda body: 500 if body["messages"][-1]["content"] == "Q2" else str(body["seed"])
+    server.error = lambda headers: f"who are you? {headers['Authorization']}"
+    with caplog.at_level("DEBUG"), pytest.raises(WorkerError) as caught:
+        draw(store, asked, server, endpoint=Endpoint(server.endpoint.base_url, key))
+    assert "who are you? Bearer [key]" in str(caught.value) and key not in "".join(traceback.format_exception(caught.value))
+    kept = b"".join(path.read_bytes() for path in store.folder.rglob("*") if path.is_file())
+    assert key not in caplog.text and key.encode() not in kept and len(kept) > 1000
 
 
 def test_a_prompt_that_never_gets_an_answer_is_an_error_and_the_rest_is_kept(

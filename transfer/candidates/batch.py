@@ -85,7 +85,9 @@ class Batch:
 
     def _draw(self, open_: dict[int, _Wanted], attempt: int, stored: Callable[[], None], stop: threading.Event) -> None:
         """Draw what is missing once. A prompt's answers are stored together, so that their order is always the same."""
-        tasks = [Task(want.prompt, index, attempt) for want in open_.values() for index in want.missing]
+        # Of like lengths together: those under way at the same time are decoded in one batch.
+        wants = sorted(open_.values(), key=lambda want: sum(len(turn["content"]) for turn in want.prompt.messages))
+        tasks = [Task(want.prompt, index, attempt) for want in wants for index in want.missing]
         try:
             for task, answer in drawn(self.drawer, tasks, stop):
                 want = open_[task.prompt.id]
@@ -124,7 +126,8 @@ class Batch:
             raise answer
         self.failures_in_a_row += 1
         self.failed[task.prompt.id] = answer
-        if self.failures_in_a_row >= FAILURES_IN_A_ROW:
+        # What is wrong with the key or the address is wrong with every request.
+        if self.failures_in_a_row >= FAILURES_IN_A_ROW or answer.status in (401, 403, 404):
             raise answer
         return None
 
