@@ -69,6 +69,7 @@ def _run_as_dict(store: Store, run: Run) -> dict[str, Any]:
     return {
         "run": run.id, "project": store.projects.by_id(run.project_id).name, "method": run.method, "model": run.model,
         "state": run.state, "message": run.message, "adapter": adapter, "metrics": run.summary,
+        "snapshot": run.snapshot,
     }
 
 
