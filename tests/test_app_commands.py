@@ -93,7 +93,7 @@ def test_generate_gives_every_prompt_its_responses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "method", "rows"),
     [
-        ("dpo_en_demo", "dpo", 299),
+        pytest.param("dpo_en_demo", "dpo", 299, marks=pytest.mark.slow),  # test_app_real_files walks this way in CI
         pytest.param("dpo_zh_demo", "dpo", 300, marks=pytest.mark.slow),
         pytest.param("kto_en_demo", "kto", 300, marks=pytest.mark.slow),
     ],

@@ -33,6 +33,7 @@ from transfer.reading.source import open_source
 
 DEMO = "demo"
 IN_TURN = "turn"
+FURTHER = "To have people label it further, set **labels per item** to 2 or more under Review, Settings."
 SHOWN_AS = {"pair": "as pairs (which is better?)", "single": "one by one (good or bad?)", "ranking": "three to six in order"}
 
 
@@ -198,7 +199,11 @@ def job_line(state: JobState | None) -> str:
 def import_line(state: JobState | None) -> str:
     """Return how an import stands in words; empty when there was none."""
     if state is None or not state.running:
-        return "" if state is None or state.failed else state.message
+        if state is None or state.failed:
+            return ""
+        # What is labelled already does not come up on the Label tab, which looks as if nothing had arrived.
+        labelled = state.report is not None and state.report.labels > 0
+        return state.message + (f" {FURTHER}" if labelled else "")
     return f"{state.title}: {state.done}%"
 
 
