@@ -266,6 +266,11 @@ def test_every_format_has_a_row_here_or_beside() -> None:
     assert {known.name for known in FORMATS} == ROWS.keys() | beside
 
 
+def test_the_names_of_people_are_a_list_or_the_row_is_broken() -> None:
+    with pytest.raises(RowError, match="'choice.responses.users' should be a list, not an object"):
+        read({**ARGILLA_FLAT, "choice.responses.users": {"value": "1"}})
+
+
 SCRAP = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.just([]), st.just({}),
     st.lists(st.integers(), max_size=2), st.just({"value": "1"}), st.just("\0"), st.just("\ud800"), st.just([[None]]),

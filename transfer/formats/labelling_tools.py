@@ -45,6 +45,9 @@ def argilla(row: Row) -> Record:
     fields = _argilla_fields(row)
     messages, names, answers = _asked(fields, "fields" if "fields" in row else "")
     opinions: list[Opinion] = []
+    for name in row:
+        if name.endswith((".responses.users", ".responses.status")) and not isinstance(row[name], (list, type(None))):
+            raise RowError(f"the field {name!r} should be a list, not {kind_of(row[name])}", name)
     for question, responses in _argilla_questions(row).items():
         for response in responses:
             if not isinstance(response, dict) or response.get("status") in ("discarded", "draft"):
@@ -78,7 +81,7 @@ def _argilla_questions(row: Row) -> dict[str, list[Any]]:
         if name.endswith(".responses") and isinstance(value, list):
             people, states = row.get(f"{name}.users") or [], row.get(f"{name}.status") or []
             if not isinstance(people, list) or not isinstance(states, list):
-                raise RowError(f"the fields '{name}.users' and '{name}.status' should be lists", f"{name}.users")
+                people, states = [], []  # `argilla` refuses the row
             found[name.removesuffix(".responses")] = [
                 {
                     "value": each, "user_id": people[at] if at < len(people) else None,
