@@ -20,7 +20,6 @@ from errors import WorkerError
 from models.wire import Completion, Delta, Message, Sampling, completions, deltas, refusal, request_body, strange
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-SECRET_LENGTH = 8  # shorter ones, as local servers take, are words that a sentence may hold
 _STOP_POLL_SECONDS = 0.05
 
 
@@ -74,7 +73,7 @@ class Endpoint:
         while len(answers) < n:
             body = request_body(model, messages, replace(sampling, seed=seed + len(answers)), stream=False)
             body["n"] = n - len(answers)
-            answers += completions(self._request("POST", "/chat/completions", body), self.base_url)
+            answers += completions(self._request("POST", "/chat/completions", body), self.base_url, self.api_key.strip())
         return answers[:n]
 
     def models(self) -> list[str]:
@@ -111,15 +110,12 @@ class Endpoint:
             raise self.refused(response, response.content)
         try:
             return response.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise strange(self.base_url) from error
 
     def refused(self, response: httpx.Response, content: bytes) -> WorkerError:
         """Turn an answer that is none into a sentence; a server that repeats the key does not get it shown."""
-        key = self.api_key.strip().encode()
-        error = refusal(
-            self.base_url, response.status_code, content.replace(key, b"[key]") if len(key) >= SECRET_LENGTH else content
-        )
+        error = refusal(self.base_url, response.status_code, content, self.api_key.strip())
         error.status, error.retry_after = response.status_code, _seconds(response.headers.get("retry-after"))
         return error
 
@@ -175,7 +171,7 @@ class _Exchange:
                 if response.status_code != 200:
                     put(endpoint.refused(response, response.read()))
                     return
-                for delta in deltas(response.iter_bytes(), endpoint.base_url):
+                for delta in deltas(response.iter_bytes(), endpoint.base_url, endpoint.api_key.strip()):
                     put(delta)
             put(None)
         except (httpx.HTTPError, httpx.InvalidURL) as error:

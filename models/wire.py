@@ -16,6 +16,7 @@ Message = dict[str, str]
 
 _FINISH_REASONS = {"stop": "stop", "length": "length", "max_tokens": "length"}
 _QUOTED_CHARACTERS = 300
+_SECRET_LENGTH = 8
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,22 @@ def strange(where: str) -> WorkerError:
     )
 
 
-def completions(answer: Any, where: str) -> list[Completion]:
-    """Read a whole answer. Raises WorkerError when it is something else, or holds no choice at all."""
+def without(secret: str, text: str) -> str:
+    """Return a server's words without the key it was sent; short keys, as local servers take, are ordinary words."""
+    return text.replace(secret, "[key]") if len(secret) >= _SECRET_LENGTH else text
+
+
+def completions(answer: Any, where: str, secret: str = "") -> list[Completion]:
+    """Read a whole answer, `secret` left out of its text.
+
+    Raises WorkerError when it is something else, or holds no choice at all.
+    """
     try:
         choices = answer["choices"]
         total = (answer.get("usage") or {}).get("completion_tokens", 0)
         found = [
             Completion(
-                text=choice["message"].get("content") or "",
+                text=without(secret, choice["message"].get("content") or ""),
                 finish_reason=_FINISH_REASONS.get(choice.get("finish_reason"), "stop"),
                 # Our worker counts each choice; others give only the sum over all of them.
                 completion_tokens=int(choice.get("completion_tokens", total // max(1, len(choices)))),
@@ -96,8 +105,8 @@ def completions(answer: Any, where: str) -> list[Completion]:
     return found
 
 
-def deltas(chunks: Iterable[bytes], where: str) -> Iterator[Delta]:
-    """Read a streamed answer. Raises WorkerError when it breaks off, reports an error or is something else."""
+def deltas(chunks: Iterable[bytes], where: str, secret: str = "") -> Iterator[Delta]:
+    """Read a streamed answer; `secret` is left out of its errors. Raises WorkerError when it breaks off, reports an error or is something else."""
     finished = False
     for data in events(chunks):
         if data == "[DONE]":
@@ -106,14 +115,14 @@ def deltas(chunks: Iterable[bytes], where: str) -> Iterator[Delta]:
         try:
             chunk = json.loads(data)
             if "error" in chunk:
-                raise WorkerError(f"{where} failed while answering: {_message_of(chunk) or data[:_QUOTED_CHARACTERS]}")
+                raise WorkerError(f"{where} failed while answering: {_message_of(chunk, secret) or without(secret, data)[:_QUOTED_CHARACTERS]}")
             for choice in chunk["choices"]:
                 text = (choice.get("delta") or {}).get("content") or ""
                 reason = choice.get("finish_reason")
                 finished = finished or reason is not None
                 if text or reason:
                     yield Delta(text, _FINISH_REASONS.get(reason, "stop") if reason else None)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise strange(where) from error
     if not finished:
         raise WorkerError(f"{where} broke off in the middle of an answer. Try again; its log may say why.")
@@ -134,13 +143,15 @@ def events(chunks: Iterable[bytes]) -> Iterator[str]:
         yield rest[5:].strip().decode("utf-8", "replace")
 
 
-def refusal(where: str, status: int, content: bytes) -> WorkerError:
-    """Turn an HTTP status other than 200 and its body into a sentence that says what to do."""
+def refusal(where: str, status: int, content: bytes, secret: str = "") -> WorkerError:
+    """Turn an HTTP status other than 200 and its body, without `secret`, into a sentence that says what to do."""
     try:
-        said = _message_of(json.loads(content))
-    except ValueError:
+        said = _message_of(json.loads(content), secret)
+    except (ValueError, RecursionError):
         said = ""
     reason = f": {said}" if said else "."
+    if 300 <= status < 400:
+        return WorkerError(f"{where} sends to another address ({status}){reason} Give that address instead.")
     if status in (401, 403):
         return WorkerError(f"{where} refused the key ({status}){reason} Check the API key.")
     if status == 404:
@@ -152,11 +163,12 @@ def refusal(where: str, status: int, content: bytes) -> WorkerError:
     return WorkerError(f"{where} refused the request ({status}){reason}")
 
 
-def _message_of(body: Any) -> str:
+def _message_of(body: Any, secret: str) -> str:
     """Find the sentence in an error object; servers differ in how deep they put it."""
     for key in ("error", "detail", "message"):
         if isinstance(body, dict) and key in body:
             body = body[key]
     if isinstance(body, dict):
-        return _message_of(body) if {"error", "detail", "message"} & body.keys() else ""
-    return str(body)[:_QUOTED_CHARACTERS] if isinstance(body, str) else ""
+        return _message_of(body, secret) if {"error", "detail", "message"} & body.keys() else ""
+    # Before it is cut: half a key is one too.
+    return without(secret, body)[:_QUOTED_CHARACTERS] if isinstance(body, str) else ""

@@ -16,13 +16,13 @@ Answer = Callable[[dict[str, Any]], str | int | bytes]
 class CompletionServer:
     """A chat-completions server whose `answer` gives a text, an HTTP status, or raw bytes.
 
-    headers: sent with every answer that is no text; error: the message of a refusal, from the request's headers.
+    headers: sent with every answer that is no text; status: that of an answer of raw bytes.
     """
 
     def __init__(self) -> None:
         self.answer: Answer = lambda body: f"{body['messages'][-1]['content']} {body['seed']}"
         self.headers: dict[str, str] = {}
-        self.error: Callable[[Any], str] = lambda headers: "no"
+        self.status: Callable[[bytes], int] = lambda content: 200
         self.requests: list[dict[str, Any]] = []
         self.open = self.most_open = 0
         self.lock = threading.Lock()
@@ -59,9 +59,9 @@ class CompletionServer:
             choice = {"message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
             content = json.dumps({"choices": [choice], "usage": {"completion_tokens": 3}}).encode()
         else:
-            error = json.dumps({"error": {"message": self.error(handler.headers)}}).encode()
-            content = error if isinstance(answer, int) else answer
-        handler.send_response(answer if isinstance(answer, int) else 200)
+            content = b'{"error": {"message": "no"}}' if isinstance(answer, int) else answer
+        status = answer if isinstance(answer, int) else 200 if isinstance(answer, str) else self.status(answer)
+        handler.send_response(status)
         for name, value in () if isinstance(answer, str) else self.headers.items():
             handler.send_header(name, value)
         handler.send_header("Content-Length", str(len(content)))

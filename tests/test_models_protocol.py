@@ -81,3 +81,10 @@ def test_the_client_reads_back_what_the_worker_writes() -> None:
     for size in (1, 7, len(stream)):
         cut = (stream[start : start + size] for start in range(0, len(stream), size))
         assert list(deltas(cut, "here")) == [Delta("你\u2028"), Delta("", "length")]
+
+
+@pytest.mark.parametrize("said", ['"Bearer sk-1234/56"', '"Bearer sk-1234\\/56"'])
+def test_an_error_inside_a_stream_does_not_show_the_key(said: str) -> None:
+    event = f'data: {{"error": {{"message": {said}}}}}\n\n'.encode()
+    with pytest.raises(WorkerError, match=r"failed while answering: Bearer \[key\]$"):
+        list(deltas([event], "somewhere", "sk-1234/56"))

@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from errors import WorkerError
@@ -22,10 +23,10 @@ IN_FLIGHT = 32  # the worker decodes requests that are under way together in one
 RETRY_SECONDS = (0.5, 1.0, 2.0)
 JITTER = 0.25  # of a pause, so that those who failed together do not come back together
 # What another try does not change: the key, the address or the request is wrong.
-FINAL_STATUSES = (400, 401, 403, 404, 405, 413, 422)
+FINAL_STATUSES = (301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 413, 422)
 TOO_MANY = 429
-MOST_RATE_LIMITS = 8  # tries of one answer that end in TOO_MANY
-LONGEST_PAUSE_SECONDS = 60.0
+MOST_RATE_LIMITS = 5  # tries of one answer that end in TOO_MANY
+LONGEST_PAUSE_SECONDS = 30.0
 POLL_SECONDS = 0.05
 
 FindEndpoint = Callable[[], Endpoint]
@@ -63,9 +64,9 @@ class Drawer:
         sampling = replace(self.sampling, seed=self.seed_of(task))
         pauses, limited = iter(RETRY_SECONDS), 0
         while True:
-            self.pace.wait(closing)
             try:
-                return self.find_endpoint().complete(self.model_name, task.prompt.messages, sampling)[0]
+                with self.pace.turn(closing):
+                    return self.find_endpoint().complete(self.model_name, task.prompt.messages, sampling)[0]
             except WorkerError as error:
                 if error.status in FINAL_STATUSES or closing.is_set():
                     return error
@@ -81,22 +82,37 @@ class Drawer:
 
 
 class Pace:
-    """When a server may be asked again, after it said that it was asked too often; one for all who ask it."""
+    """How many may ask a server at the same time, and from when on: halved each time it was asked too often."""
 
     def __init__(self) -> None:
-        self._until = 0.0
+        self._changed = threading.Condition()
+        self._until, self._asking, self.most = 0.0, 0, IN_FLIGHT
 
     def slow_down(self, seconds: float | None, times: int) -> None:
         """Let nobody ask for so long; where the server does not say how long, for twice as long each time."""
         seconds = RETRY_SECONDS[0] * 2**times if seconds is None else seconds
-        until = time.monotonic() + min(seconds, LONGEST_PAUSE_SECONDS)
-        self._until = max(self._until, until)
+        with self._changed:
+            now = time.monotonic()
+            if now >= self._until:  # the others of the same moment are one warning
+                self.most = max(1, self.most // 2)
+            self._until = max(self._until, now + min(seconds, LONGEST_PAUSE_SECONDS))
 
-    def wait(self, closing: threading.Event) -> None:
-        """Wait until the server may be asked, or nobody waits for the answer; not all at the same moment."""
-        seconds = self._until - time.monotonic()
-        if seconds > 0:
-            closing.wait(seconds * random.uniform(1, 1 + JITTER))
+    @contextmanager
+    def turn(self, closing: threading.Event) -> Iterator[None]:
+        """Wait until the server may be asked by one more, or nobody waits for the answer."""
+        with self._changed:
+            while not closing.is_set():
+                pause = self._until - time.monotonic()
+                if pause <= 0 and self._asking < self.most:
+                    break
+                self._changed.wait(POLL_SECONDS if pause <= 0 else min(pause, POLL_SECONDS))
+            self._asking += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._asking -= 1
+                self._changed.notify()
 
 
 def drawn(

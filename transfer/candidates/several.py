@@ -74,7 +74,7 @@ def generate_from(
             last, text = error, str(error)
             if responder.base_url:  # it may hold a password
                 text = text.replace(responder.base_url.rstrip("/"), shown_url(responder.base_url))
-            failed[responder.name] = text.replace(responder.api_key, "[key]") if responder.api_key else text
+            failed[responder.name] = text
     if failed and not reports:
         raise type(last)("; ".join(f"{name}: {why}" for name, why in failed.items()))
     items = {} if stop.is_set() else _make_items(store, project, responders, kinds, (rule, most, source, seed))
