@@ -24,6 +24,7 @@ class CompletionServer:
         self.headers: dict[str, str] = {}
         self.status: Callable[[bytes], int] = lambda content: 200
         self.requests: list[dict[str, Any]] = []
+        self.keys: set[str] = set()
         self.open = self.most_open = 0
         self.lock = threading.Lock()
         server = self
@@ -33,6 +34,7 @@ class CompletionServer:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with server.lock:
                     server.requests.append(body)
+                    server.keys.add(self.headers.get("Authorization", ""))
                     server.open += 1
                     server.most_open = max(server.most_open, server.open)
                 try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from errors import WorkerError
 from models.protocol import Answers, ProtocolError, parse
 from models.wire import Delta, Sampling, completions, deltas, request_body
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests.completion_server import CompletionServer
 from transfer.candidates import drawing
 from transfer.candidates.responders import Responder
 from transfer.candidates.several import generate_from
+from transfer.desk import Desk
+from transfer.jobs import Jobs
 
 
 def test_two_models_are_paired_one_fails_and_no_key_is_stored(
@@ -103,3 +106,19 @@ def test_what_answered_and_how_is_stored_with_every_response(
         assert response.model == f"a@{server.endpoint.base_url}"
         assert response.settings["temperature"] == 0.5 and response.settings["server"] == server.endpoint.base_url
         assert response.settings["seed"] in seeds
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_the_key_of_who_runs_the_program_goes_only_where_they_said(
+    store: Store, project: Project, server: CompletionServer, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    asked(store, project, 1)
+    address, key = server.endpoint.base_url, "sk-never-to-be-seen"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{address}/" if trusted else "https://elsewhere.example/v1")
+    desk = Desk(store, None, Jobs())  # type: ignore[arg-type]
+    desk.generate(project.id, [f"a@{address}"], 2, 0.5, 16, "pair")
+    while desk.jobs.state is not None and desk.jobs.state.running:
+        time.sleep(0.01)
+    assert desk.jobs.state is not None and "2 new responses" in desk.jobs.state.message
+    assert server.keys == {f"Bearer {key}" if trusted else ""}

@@ -5,6 +5,7 @@ Owns which project is meant, where files wait for their download, and the one im
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from errors import ConfigError, ImportFormatError, NotFoundError
 from models.client import Sampling, Workers
 from storage import Project, Run, Store
 from storage.backup import BackupReport, backup
-from transfer.candidates.asking import ask
+from transfer.candidates.asking import SERVER_VARIABLE, ask
 from transfer.candidates.generate import GenerateReport
 from transfer.candidates.responders import parse_responders
 from transfer.candidates.several import SeveralReport
@@ -135,12 +136,14 @@ class Desk:
             raise ConfigError("choose a model: the demo, a finished run, a folder, a hub name, or NAME@http://SERVER/v1")
         sampling = Sampling(temperature=float(temperature), max_tokens=int(max_tokens))
         parse_responders(named)  # a mistake is said at once
+        # Whoever has the link can name a server: the key of who runs the program goes only where they said.
+        trusted = os.environ.get(SERVER_VARIABLE, "")
 
         def work(progress: Progress, stop: threading.Event) -> GenerateReport | SeveralReport:
             return ask(
                 self.store, project, self.workers, named, kind=kind, per_prompt=int(per_prompt), sampling=sampling,
                 rule=None if rule == IN_TURN else rule, source=None if source == "any" else source,
-                progress=progress, stop=stop,
+                only_server=trusted, progress=progress, stop=stop,
             )
 
         self.jobs.start(f"Generating for {project.name!r}", project.id, work)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from errors import ConfigError
 from models.client import Sampling, Workers
@@ -18,28 +19,33 @@ from transfer.candidates.responders import Responder, parse_responders
 from transfer.candidates.several import SeveralReport, generate_from
 
 KEY_VARIABLE = "OPENAI_API_KEY"
+SERVER_VARIABLE = "OPENAI_BASE_URL"
 
 
 def ask(
     store: Store, project: Project, workers: Workers, specs: Sequence[str], *, kind: str = "pair", per_prompt: int = 2,
     sampling: Sampling = Sampling(), rule: str | None = None, most: int | None = None, source: str | None = None,
-    key_variable: str = KEY_VARIABLE, progress: Progress | None = None, stop: threading.Event | None = None,
+    key_variable: str = KEY_VARIABLE, only_server: str | None = None, progress: Progress | None = None,
+    stop: threading.Event | None = None,
 ) -> GenerateReport | SeveralReport:
     """Draw answers from the models of some specs (`parse_responders`), and make things to label of them.
 
-    rule: None shows each answer in about one pair; else rule, most and source are as in `choose_pairs`. key_variable: names the environment variable with the key of the
-    server that is asked; with several servers a key would go to strangers, so then none is sent.
-    Raises ConfigError for what is out of range, and what `generate` and `generate_from` raise.
+    rule: None shows each answer in about one pair; else rule, most and source are as in `choose_pairs`.
+    key_variable: the environment variable with the key of the server that is asked. only_server: the one address that
+    may be sent it; None for any, where who asks is who owns the key.
+    Raises ConfigError for what is out of range, or a key that several servers would get, and what `generate` and
+    `generate_from` raise.
     """
-    responders = parse_responders(specs, Responder(sampling=sampling, per_prompt=per_prompt))
-    servers = {responder.base_url for responder in responders if responder.base_url}
-    if len(servers) > 1 and os.environ.get(key_variable):
+    default = Responder(sampling=sampling, per_prompt=per_prompt)
+    responders = parse_responders(specs, default)
+    key, servers = os.environ.get(key_variable, ""), {each.base_url for each in responders if each.base_url}
+    if only_server is not None:
+        servers &= {only_server.rstrip("/"), f"{only_server.rstrip('/')}/"}
+    if key and len(servers) > 1:
         raise ConfigError(
             f"{key_variable} is set, and {len(servers)} servers are named: ask one at a time, so that each gets its own key"
         )
-    if servers and (key := os.environ.get(key_variable, "")):
-        default = Responder(sampling=sampling, per_prompt=per_prompt, api_key=key)
-        responders = parse_responders(specs, default)
+    responders = [replace(each, api_key=key) if each.base_url in servers else each for each in responders]
     [first, *others] = responders
     if not others and not first.base_url and (rule, most, source) == (None, None, None):
         return generate(
