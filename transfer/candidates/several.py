@@ -19,7 +19,7 @@ from transfer.candidates.batch import Progress, rankings_to_show
 from transfer.candidates.generate import GenerateReport, generate, generate_at
 from transfer.candidates.pairing import RULES, SOURCES, Candidate, choose_pairs
 from transfer.candidates.responders import Responder, shown_url
-from transfer.wording import counted
+from transfer.wording import counted, listed
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class SeveralReport:
 
     def sentence(self) -> str:
         """Return the report in words."""
-        parts = [f"{name}: {counted(report.responses, 'new response')}" for name, report in self.models.items()]
-        parts += [f"{name} failed: {why}" for name, why in self.failed.items()]
-        parts += [counted(number, f"new {kind}") for kind, number in self.items.items()]
-        return ("Cancelled; kept: " if self.cancelled else "") + "; ".join(parts)
+        news = [f"{counted(report.responses, 'new response')} of {name}" for name, report in self.models.items()]
+        news += [counted(number, f"new {kind}") for kind, number in self.items.items() if number]
+        said = f"{'Cancelled; kept' if self.cancelled else 'Generated'}: {listed(news) or 'nothing'}."
+        return " ".join([said, *(f"{name} failed: {why.rstrip('.')}." for name, why in self.failed.items())])
 
 
 def generate_from(
