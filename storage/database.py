@@ -6,6 +6,7 @@ One `Store` a process; it is safe from several threads (each gets its own connec
 
 from __future__ import annotations
 
+import random
 import secrets
 import sqlite3
 import threading
@@ -76,9 +77,10 @@ class Store:
                 self.folder / DATABASE_NAME, timeout=BUSY_TIMEOUT_SECONDS, check_same_thread=False
             )
             connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA busy_timeout = {POLL_MILLISECONDS}")
+            # Two that open a new file at once would wait for each other here: SQLite refuses one of them at once.
+            _once_free(connection, "PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
             self._local.db = sqlite_utils.Database(connection)
         return self._local.db
 
@@ -102,7 +104,7 @@ class Store:
             db.conn.execute("RELEASE nested")
             return
         try:
-            _begin(db.conn)
+            _once_free(db.conn, "BEGIN IMMEDIATE")
             try:
                 yield db
             except BaseException:
@@ -158,13 +160,14 @@ class Store:
         return error
 
 
-def _begin(connection: sqlite3.Connection) -> None:
-    """Take the write lock, waiting for it. Raises sqlite3.OperationalError when it was not free in time."""
+def _once_free(connection: sqlite3.Connection, statement: str) -> None:
+    """Run a statement that takes a lock, waiting for it. Raises sqlite3.OperationalError when it was not free in time."""
     deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(statement)
             return
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
+            time.sleep(POLL_MILLISECONDS / 1000 * random.random())  # not in step with whoever else was refused

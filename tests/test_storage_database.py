@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,23 @@ def test_several_processes_open_and_write_at_once(tmp_path: Path) -> None:
     ]
     assert [worker.wait(60) for worker in workers] == [0] * 4
     assert len(Store(tmp_path).projects.list()) == 200
+
+
+def _open_new_folders(barrier: Barrier, folder: Path, count: int) -> None:
+    for number in range(count):
+        barrier.wait(60)
+        Store(folder / str(number)).close()
+
+
+def test_several_processes_open_new_folders_at_the_same_moment(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(4)
+    workers = [context.Process(target=_open_new_folders, args=(barrier, tmp_path, 40)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0] * 4
 
 
 def test_prompts_and_responses_are_stored_once(store: Store) -> None:
