@@ -20,7 +20,7 @@ from models import cache_rows
 from models.adapters import Adapter, AdapterSet
 from models.loading import LoadedModel, context_limit
 from models.prompting import end_of_turn_id
-from models.sampling import draw_tokens
+from models.sampling import draw_tokens, is_penalised
 from models.wire import Sampling
 
 # Padded prompt tokens read in one forward pass, a bound on memory.
@@ -165,7 +165,11 @@ class Decoder:
         return self._model(input_ids=ids, past_key_values=cache, use_cache=True, **inputs).logits[:, -1]
 
     def _draw(self, rows: list[Row], logits: torch.Tensor) -> None:
-        tokens = draw_tokens(logits, [row.sampling for row in rows], [row.draw for row in rows])
+        settings = [row.sampling for row in rows]
+        seen: list[list[int]] = []
+        if any(map(is_penalised, settings)):
+            seen = [[*row.prompt_ids, *row.new_ids] if is_penalised(row.sampling) else [] for row in rows]
+        tokens = draw_tokens(logits, settings, [row.draw for row in rows], seen)
         for row, token in zip(rows, tokens):
             row.last_id = token
             if token in self._stop_ids:

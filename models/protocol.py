@@ -70,6 +70,8 @@ def parse(content: bytes) -> ChatRequest:
         top_k=max(0, _integer(body, "top_k", 0, -1, 1 << 31)),
         max_tokens=_integer(body, limit, _DEFAULT_MAX_TOKENS, 1, 1 << 31),
         seed=_integer(body, "seed", None, -(1 << 63), (1 << 64) - 1),
+        min_p=_number(body, "min_p", 0.0, 0.0, 1.0),
+        repetition_penalty=_number(body, "repetition_penalty", 1.0, 0.1, 10.0),
     )
     options = body.get("stream_options")
     return ChatRequest(

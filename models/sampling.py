@@ -13,12 +13,20 @@ import torch
 from models.wire import Sampling
 
 
-def draw_tokens(logits: torch.Tensor, settings: Sequence[Sampling], draws: Sequence[random.Random]) -> list[int]:
+def draw_tokens(
+    logits: torch.Tensor,
+    settings: Sequence[Sampling],
+    draws: Sequence[random.Random],
+    seen: Sequence[Sequence[int]] = (),
+) -> list[int]:
     """Return a token id for each row.
 
     logits: [n, v]. settings, draws: n of each; a generator is asked for one number a token, and for none when greedy.
-    The order is temperature, then top_k, then top_p, as elsewhere in the field.
+    seen: n lists of the tokens that each row has so far; may be left out where no row is penalised for them.
+    The order is repetition_penalty, temperature, top_k, top_p, min_p, as in transformers. (vLLM drops by min_p before
+    it sums up to top_p, so with both it may keep fewer tokens.)
     """
+    logits = _penalised(logits, settings, seen)
     tokens = [0] * len(settings)
     greedy = [row for row, wanted in enumerate(settings) if wanted.temperature <= 0]
     plain = [row for row, wanted in enumerate(settings) if wanted.temperature > 0 and not _is_filtered(wanted)]
@@ -32,6 +40,26 @@ def draw_tokens(logits: torch.Tensor, settings: Sequence[Sampling], draws: Seque
     return tokens
 
 
+def is_penalised(wanted: Sampling) -> bool:
+    """Say whether a row's tokens so far change what is drawn."""
+    return wanted.repetition_penalty != 1
+
+
+def _penalised(
+    logits: torch.Tensor, settings: Sequence[Sampling], seen: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """Make tokens that a row already has less likely (CTRL, arXiv 1909.05858 §4.1, for logits of both signs)."""
+    rows = [row for row, wanted in enumerate(settings) if is_penalised(wanted)]
+    if rows:
+        logits = logits.to(torch.float32, copy=True)
+    for row in rows:
+        ids = torch.tensor(seen[row], device=logits.device)
+        penalty = settings[row].repetition_penalty
+        found = logits[row, ids]
+        logits[row, ids] = torch.where(found < 0, found * penalty, found / penalty)
+    return logits
+
+
 def _is_filtered(wanted: Sampling) -> bool:
     return wanted.top_k > 0 or wanted.top_p < 1.0
 
@@ -41,7 +69,8 @@ def _most_likely(logits: torch.Tensor, settings: list[Sampling], draws: list[ran
 
 
 def _any(logits: torch.Tensor, settings: list[Sampling], draws: list[random.Random]) -> torch.Tensor:
-    return _inverse(_probabilities(logits, settings), draws)
+    scaled = logits.float() / _column([wanted.temperature for wanted in settings], logits)
+    return _inverse(_likely_enough(scaled.softmax(dim=-1), settings), draws)
 
 
 def _filtered(logits: torch.Tensor, settings: list[Sampling], draws: list[random.Random]) -> torch.Tensor:
@@ -56,12 +85,17 @@ def _filtered(logits: torch.Tensor, settings: list[Sampling], draws: list[random
     before = probabilities.cumsum(dim=-1) - probabilities
     beyond = before >= _column([wanted.top_p for wanted in settings], logits)
     beyond[:, 0] = False
-    place = _inverse(probabilities.masked_fill(beyond, 0.0), draws)
+    place = _inverse(_likely_enough(probabilities.masked_fill(beyond, 0.0), settings), draws)
     return order.gather(1, place[:, None])[:, 0]
 
 
-def _probabilities(logits: torch.Tensor, settings: list[Sampling]) -> torch.Tensor:
-    return (logits.float() / _column([wanted.temperature for wanted in settings], logits)).softmax(dim=-1)
+def _likely_enough(probabilities: torch.Tensor, settings: list[Sampling]) -> torch.Tensor:
+    """Drop the tokens that are less likely than `min_p` of the likeliest one (arXiv 2407.01082)."""
+    shares = [wanted.min_p for wanted in settings]
+    if not any(shares):
+        return probabilities
+    least = _column(shares, probabilities) * probabilities.amax(dim=-1, keepdim=True)
+    return probabilities.masked_fill(probabilities < least, 0.0)
 
 
 def _inverse(probabilities: torch.Tensor, draws: list[random.Random]) -> torch.Tensor:

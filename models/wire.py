@@ -25,7 +25,8 @@ class Sampling:
 
     temperature: 0 is greedy; higher is more varied. top_p: share of probability kept, in (0, 1]. top_k: number of
     tokens kept, 0 for all. max_tokens: the longest answer. seed: the same seed gives the same answer; None draws
-    a new one each time.
+    a new one each time. min_p: tokens less likely than this share of the likeliest one are dropped, in [0, 1].
+    repetition_penalty: above 1 makes tokens that the conversation or the answer already has less likely; 1 is none.
     """
 
     temperature: float = 0.8
@@ -33,6 +34,8 @@ class Sampling:
     top_k: int = 0
     max_tokens: int = 256
     seed: int | None = None
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,13 @@ def request_body(model: str, messages: list[Message], sampling: Sampling, *, str
         "top_p": sampling.top_p,
         "max_tokens": sampling.max_tokens,
     }
-    if sampling.top_k > 0:  # not part of OpenAI's own protocol, so sent only when asked for
+    # Not part of OpenAI's own protocol, so sent only when asked for.
+    if sampling.top_k > 0:
         body["top_k"] = sampling.top_k
+    if sampling.min_p > 0:
+        body["min_p"] = sampling.min_p
+    if sampling.repetition_penalty != 1:
+        body["repetition_penalty"] = sampling.repetition_penalty
     if sampling.seed is not None:
         body["seed"] = sampling.seed
     return body

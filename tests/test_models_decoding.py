@@ -47,6 +47,29 @@ def plain_generate(loaded: LoadedModel, ids: list[int], tokens: int) -> list[int
     return answer[:-1] if answer[-1] == loaded.tokenizer.eos_token_id else answer
 
 
+@pytest.mark.parametrize("penalty", [1.3, 0.8])
+def test_greedy_with_a_penalty_is_generates_token_for_token_beside_other_rows(penalty: float) -> None:
+    demo = load_base("demo", "cpu")
+    decoder = Decoder(demo, AdapterSet(demo.model, demo.name))
+    decoder._stop_ids = frozenset()  # the penalty falls on the end-of-turn token too, which the prompt has
+    questions = ["How do I make a cup of tea?", "Name three rivers.", "Say hello."]
+    penalised = [
+        Row(prompt(demo, question), Sampling(0, max_tokens=40, repetition_penalty=penalty)) for question in questions
+    ]
+    plain = [Row(prompt(demo, question), Sampling(0, max_tokens=40)) for question in questions]
+    decoder.admit([penalised[0], *plain, *penalised[1:]])
+    while decoder.rows:
+        decoder.step()
+    for row in [*penalised, *plain]:
+        inputs = torch.tensor([row.prompt_ids])
+        out = demo.model.generate(
+            inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=40, do_sample=False, eos_token_id=None,
+            pad_token_id=0, repetition_penalty=row.sampling.repetition_penalty,
+        )  # fmt: skip
+        assert row.new_ids == out[0, len(row.prompt_ids) :].tolist()
+    assert [row.new_ids for row in penalised] != [row.new_ids for row in plain]
+
+
 def greedy_rows(loaded: LoadedModel) -> list[Row]:
     return [Row(prompt(loaded, question), GREEDY) for question in QUESTIONS]
 
@@ -98,7 +121,8 @@ def test_nobody_joins_a_sliding_window(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sampling", [Sampling(temperature=1.0, max_tokens=20, seed=3), Sampling(0.7, 0.9, 0, 20, 4),
-                                      Sampling(1.3, 0.95, 12, 20, 5)])  # fmt: skip
+                                      Sampling(1.3, 0.95, 12, 20, 5),
+                                      Sampling(1.0, 0.9, 0, 20, 6, 0.02, 1.2)])  # fmt: skip
 def test_a_seed_gives_the_same_answer_alone_and_in_company(
     sampling: Sampling, loaded: LoadedModel, adapters: AdapterSet
 ) -> None:

@@ -25,6 +25,15 @@ def test_the_clients_request_is_understood_as_it_was_meant() -> None:
     assert asked.stream and asked.n == 1
 
 
+def test_settings_outside_openais_protocol_travel_only_when_they_are_set() -> None:
+    sampling = Sampling(min_p=0.05, repetition_penalty=1.1)
+    asked = parse(json.dumps(request_body("base", GOOD["messages"], sampling, stream=False)).encode())
+    assert (asked.sampling.min_p, asked.sampling.repetition_penalty) == (0.05, 1.1)
+    plain = request_body("base", GOOD["messages"], Sampling(), stream=False)
+    assert not {"top_k", "min_p", "repetition_penalty"} & plain.keys()
+    assert (parsed().sampling.min_p, parsed().sampling.repetition_penalty) == (0.0, 1.0)
+
+
 def test_each_of_several_answers_has_a_seed_of_its_own() -> None:
     asked = parsed(n=3, seed=10)
     assert [asked.sampling_of(choice).seed for choice in range(3)] == [10, 11, 12]
@@ -49,6 +58,10 @@ def test_parts_of_text_are_put_together_and_the_newer_name_of_the_limit_wins() -
         ({"temperature": -1}, "`temperature`"),
         ({"temperature": "hot"}, "`temperature`"),
         ({"top_p": 2}, "`top_p`"),
+        ({"min_p": 1.5}, "`min_p`"),
+        ({"min_p": float("nan")}, "`min_p`"),
+        ({"repetition_penalty": 0}, "`repetition_penalty`"),
+        ({"repetition_penalty": 11}, "`repetition_penalty`"),
         ({"max_tokens": 0}, "`max_tokens`"),
         ({"max_tokens": True}, "`max_tokens`"),
         ({"seed": 1.5}, "`seed`"),
