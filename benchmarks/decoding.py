@@ -1,8 +1,8 @@
-"""Two answers side by side: our one loop with the adapter on its row, against two `generate` calls in turn.
+"""Answers side by side: our one loop with each adapter on its row, against `generate` calls in turn.
 
-Run: `python -m benchmarks.decoding [--model demo] [--threads 1]`. Prints one JSON object. It makes its own adapter
-with random weights, small enough to leave the text readable. Rounds alternate between the two ways, so that other
-work on the machine slows both; processor time is given beside the clock's.
+Run: `python -m benchmarks.decoding [--model demo] [--threads 1]`. Prints one JSON object. It makes its own adapters
+with random weights, small enough to leave the text readable. Rounds alternate between all ways, so that other work on
+the machine slows each of them; processor time is given beside the clock's.
 """
 
 from __future__ import annotations
@@ -13,25 +13,27 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import peft
 import torch
 import transformers
 
-from models.adapters import AdapterSet
+from models.adapters import Adapter, AdapterSet
 from models.catalog import resolve
 from models.decoding import Decoder, Row
-from models.loading import load_base
+from models.loading import LoadedModel, load_base
 from models.prompting import render_prompt
 from models.wire import Sampling
 
 QUESTION = [{"role": "user", "content": "How do I make a cup of tea?"}]
+ADAPTERS = 3
 
 
-def make_adapter(model: str, folder: Path, rank: int) -> None:
+def make_adapter(model: str, folder: Path, rank: int, seed: int = 0) -> None:
     """Save a LoRA adapter on every linear layer with small random weights."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     base = transformers.AutoModelForCausalLM.from_pretrained(resolve(model))
     config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
     adapted = peft.get_peft_model(base, config)
@@ -48,69 +50,103 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def measure(model: str, tokens: int, rounds: int, rank: int, device: str) -> dict[str, object]:
-    """Measure both ways and return the figures."""
-    loaded = load_base(model, device)
-    plain = load_base(model, device)
-    with tempfile.TemporaryDirectory() as folder:
-        make_adapter(model, Path(folder), rank)
-        adapters = AdapterSet(loaded.model, model)
-        adapter = adapters.load("run-1", Path(folder))
-        tuned = peft.PeftModel.from_pretrained(load_base(model, device).model, folder).eval()
-    ids = render_prompt(loaded.tokenizer, QUESTION)
-    inputs = torch.tensor([ids], device=loaded.device)
-    settings = {"do_sample": False, "pad_token_id": loaded.tokenizer.pad_token_id, "eos_token_id": None}
-    answers: dict[str, list[list[int]]] = {}
+@dataclass
+class Bench:
+    """The same models twice: in our loop, and as transformers and PEFT load them, each model by itself.
 
-    def together(count: int = tokens) -> None:
-        decoder = Decoder(loaded, adapters)
-        decoder._stop_ids = frozenset()  # both ways write the same number of tokens
-        rows = [Row(ids, Sampling(0, max_tokens=count)), Row(ids, Sampling(0, max_tokens=count), adapter)]
+    speakers: the base (None) and the adapters; plain: a model of its own for each of them.
+    """
+
+    loaded: LoadedModel
+    adapters: AdapterSet
+    speakers: list[Adapter | None]
+    plain: list[torch.nn.Module]
+    ids: list[int]
+
+    @classmethod
+    def build(cls, model: str, rank: int, device: str) -> Bench:
+        """Make the adapters, load everything."""
+        loaded = load_base(model, device)
+        adapters = AdapterSet(loaded.model, model)
+        speakers: list[Adapter | None] = [None]
+        plain: list[torch.nn.Module] = [load_base(model, device).model]
+        for seed in range(ADAPTERS):
+            with tempfile.TemporaryDirectory() as folder:
+                make_adapter(model, Path(folder), rank, seed)
+                speakers.append(adapters.load(f"run-{seed + 1}", Path(folder)))
+                plain.append(peft.PeftModel.from_pretrained(load_base(model, device).model, folder).eval())
+        return cls(loaded, adapters, speakers, plain, render_prompt(loaded.tokenizer, QUESTION))
+
+    def together(self, count: int, tokens: int) -> list[list[int]]:
+        """Write an answer of each of the first `count` speakers in one loop."""
+        decoder = Decoder(self.loaded, self.adapters)
+        decoder._stop_ids = frozenset()  # all ways write the same number of tokens
+        rows = [Row(self.ids, Sampling(0, max_tokens=tokens), adapter) for adapter in self.speakers[:count]]
         decoder.admit(rows)
         while decoder.rows:
             decoder.step()
-        answers["together"] = [row.new_ids for row in rows]
+        return [row.new_ids for row in rows]
 
-    def in_turn(count: int = tokens) -> None:
-        outputs = [
-            one.generate(inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=count, **settings)
-            for one in (plain.model, tuned)
-        ]
-        answers["in turn"] = [output[0, len(ids) :].tolist() for output in outputs]
+    def in_turn(self, models: list[torch.nn.Module], tokens: int) -> list[list[int]]:
+        """Write an answer of each model with `generate`, one after another."""
+        inputs = torch.tensor([self.ids], device=self.loaded.device)
+        settings = {"do_sample": False, "pad_token_id": self.loaded.tokenizer.pad_token_id, "eos_token_id": None}
+        mask = torch.ones_like(inputs)
+        outputs = [one.generate(inputs, attention_mask=mask, max_new_tokens=tokens, **settings) for one in models]
+        return [output[0, len(self.ids) :].tolist() for output in outputs]
 
-    def base_twice() -> None:
-        for _ in range(2):
-            plain.model.generate(inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=tokens, **settings)
 
-    ways = {"together": together, "in_turn": in_turn, "base_twice": base_twice}
-    firsts = {"first_together": lambda: together(1), "first_in_turn": lambda: in_turn(1)}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in (*ways, *firsts)}
-    for round_number in range(rounds + 1):
-        for name, work in (*ways.items(), *firsts.items()):
-            found = timed(work)
-            if round_number:  # the first warms up
-                times[name].append(found)
-        if round_number == 0:
-            together()
-            in_turn()
-            equal = answers["together"] == answers["in turn"]
+def measure(bench: Bench, tokens: int, rounds: int) -> dict[str, object]:
+    """Measure all ways in alternating rounds and return the figures."""
+    both, everyone = 2, 1 + ADAPTERS
+    base, pair = bench.plain[:1], bench.plain[:both]
+    ways: dict[str, Callable[[], list[list[int]]]] = {
+        "one": lambda: bench.together(1, tokens),
+        "pair": lambda: bench.together(both, tokens),
+        "pair_in_turn": lambda: bench.in_turn(pair, tokens),
+        "base_twice": lambda: bench.in_turn(base * 2, tokens),
+        "four": lambda: bench.together(everyone, tokens),
+        "four_in_turn": lambda: bench.in_turn(bench.plain, tokens),
+        "first_of_one": lambda: bench.together(1, 1),
+        "first_of_pair": lambda: bench.together(both, 1),
+        "first_of_four": lambda: bench.together(everyone, 1),
+        "first_of_pair_in_turn": lambda: bench.in_turn(pair, 1),
+    }
+    equal = {name: ways[name]() == ways[f"{name}_in_turn"]() for name in ("pair", "four")}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, work in ways.items():
+            # A first token takes milliseconds: more of them, so that one slow moment does not decide.
+            for _ in range(5 if name.startswith("first") else 1):
+                times[name].append(timed(work))
     wall = {name: statistics.median(pair[0] for pair in found) for name, found in times.items()}
     processor = {name: statistics.median(pair[1] for pair in found) for name, found in times.items()}
+
+    def ratio(over: str, under: str) -> tuple[float, float]:
+        return round(wall[over] / wall[under], 2), round(processor[over] / processor[under], 2)
+
     return {
-        "model": model,
         "tokens_per_answer": tokens,
         "rounds": rounds,
         "threads": torch.get_num_threads(),
         "same_tokens": equal,
-        "tokens_per_second": round(2 * tokens / wall["together"], 1),
-        "tokens_per_second_in_turn": round(2 * tokens / wall["in_turn"], 1),
-        "ratio": round(wall["in_turn"] / wall["together"], 2),
-        "ratio_processor": round(processor["in_turn"] / processor["together"], 2),
-        "ratio_against_base_twice": round(wall["base_twice"] / wall["together"], 2),
-        "ratio_against_base_twice_processor": round(processor["base_twice"] / processor["together"], 2),
-        "first_token_ms": round(1000 * wall["first_together"], 1),
-        "first_token_ratio": round(wall["first_in_turn"] / wall["first_together"], 2),
-        "first_token_ratio_processor": round(processor["first_in_turn"] / processor["first_together"], 2),
+        "tokens_per_second": {
+            "one": round(tokens / wall["one"], 1),
+            "pair": round(both * tokens / wall["pair"], 1),
+            "pair_in_turn": round(both * tokens / wall["pair_in_turn"], 1),
+            "four": round(everyone * tokens / wall["four"], 1),
+            "four_in_turn": round(everyone * tokens / wall["four_in_turn"], 1),
+        },
+        "ratios_are": "by the clock, of the processor",
+        "pair": ratio("pair_in_turn", "pair"),
+        "pair_against_base_twice": ratio("base_twice", "pair"),
+        "four": ratio("four_in_turn", "four"),
+        "pair_over_one": ratio("pair", "one"),
+        "four_over_one": ratio("four", "one"),
+        "first_ms": {name: round(1000 * wall[name], 2) for name in wall if name.startswith("first")},
+        "first_of_pair_over_one": ratio("first_of_pair", "first_of_one"),
+        "first_of_four_over_one": ratio("first_of_four", "first_of_one"),
+        "first_of_pair_in_turn_over_ours": ratio("first_of_pair_in_turn", "first_of_pair"),
     }
 
 
@@ -119,13 +155,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--tokens", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(json.dumps(measure(options.model, options.tokens, options.rounds, options.rank, options.device)))
+    bench = Bench.build(options.model, options.rank, options.device)
+    print(json.dumps({"model": options.model, **measure(bench, options.tokens, options.rounds)}))
 
 
 if __name__ == "__main__":
