@@ -1,4 +1,4 @@
-"""One question to two models at once: asked together, streamed side by side, stored as they were said.
+"""One question to several models at once: asked together, streamed side by side, stored as they were said.
 
 Owns the threads that read the answers. Does not know the page, nor how tokens are made: it reads
 OpenAI-compatible endpoints.
@@ -9,16 +9,17 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from chat.answering import Answer, Request, Side
 from chat.speakers import DEMO, Speaker, base_speaker, run_speaker
-from chat.transcript import Turn, history, turns
+from chat.transcript import Turn, before, history, turns
 from errors import ConfigError
 from models.client import Sampling, Workers
-from storage import Store
+from storage import Chat, Store
 
 PAUSE_SECONDS = 0.08  # between two snapshots: 12 a second read as a flow, and a slow phone keeps up
 TICK_SECONDS = 0.25  # how often something is yielded while nothing happens, so that a closed page is noticed
@@ -28,11 +29,13 @@ SEED_LIMIT = 2**31
 
 @dataclass(frozen=True)
 class Question:
-    """What a person asks both sides.
+    """What a person asks all sides.
 
     chat_id: the chat to go on with; None, or a chat with other speakers, begins a new one in project_id.
-    speakers: left and right. sampling: for both; its seed is drawn at random when it is None. system: the system
-    prompt, empty for none.
+    speakers: left to right; a blind chat keeps an order of its own. sampling: for all; its seed is drawn at random when
+    it is None. system: the system prompt, empty for none. is_blind: nobody is to see who answers before the vote.
+    replaces: the number of an earlier question that is asked anew, with all that came after it left out. goes_on: all
+    sides go on from the answer that was preferred, if one was. different_seeds: each side draws other random numbers.
     """
 
     text: str
@@ -41,19 +44,24 @@ class Question:
     system: str = ""
     chat_id: int | None = None
     project_id: int | None = None
+    is_blind: bool = False
+    replaces: int | None = None
+    goes_on: bool = True
+    different_seeds: bool = False
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Where both answers to one question stand at one moment.
+    """Where all answers to one question stand at one moment.
 
-    past: what was said in the chat before; answers: left to right.
+    past: what was said in the chat before; question_id: the question's number; answers: left to right.
     """
 
     chat_id: int
     past: list[Turn]
     question: str
     answers: tuple[Answer, ...]
+    question_id: int = 0
 
     @property
     def is_done(self) -> bool:
@@ -64,30 +72,33 @@ class SideBySide:
 def ask(store: Store, workers: Workers, question: Question, stop: threading.Event) -> Iterator[SideBySide]:
     """Ask every speaker at once and yield where their answers stand, about 12 times a second.
 
-    stop: ends both answers when it is set; what was written so far is kept. Closing the iterator sets it.
-    A side that fails carries its error's text while the other goes on. The question, the answers, their model,
+    stop: ends all answers when it is set; what was written so far is kept. Closing the iterator sets it.
+    A side that fails carries its error's text while the others go on. The question, the answers, their model,
     settings, seed and finish reason are in `store.chats` at the end; answers store themselves, so closing the
     iterator never waits for the database. Raises ConfigError for an empty question, StorageError when nothing
     could be stored.
     """
-    text = question.text.strip()
+    text, system = question.text.strip(), question.system.strip()
     if not text:
         raise ConfigError("Write a message first.")
-    chat_id = _chat_for(store, question)
-    past = turns(store, chat_id, len(question.speakers))
-    question_id = store.chats.add_message(chat_id, "user", text)
+    chat = _chat_for(store, question)
+    past = before(turns(store, chat.id), question.replaces)
+    goes_on_from = past[-1].preferred if question.goes_on and past else None
+    told = {"replaces": question.replaces, "goes_on_from": goes_on_from}
+    question_id = store.chats.add_message(chat.id, "user", text, settings=told)
     changed = threading.Event()
     sides = []
-    for number, (speaker, sampling) in enumerate(zip(question.speakers, _seeded(question), strict=True)):
-        messages = [{"role": "system", "content": question.system.strip()}] if question.system.strip() else []
-        messages += [*history(past, number), {"role": "user", "content": text}]
-        settings = {"question_id": question_id, "system": question.system.strip(), **asdict(sampling)}
-        request = Request(speaker, messages, sampling, chat_id, number, settings)
+    speaking = _in_order(question, chat)
+    for number, (speaker, sampling) in enumerate(zip(speaking, _seeded(question, speaking), strict=True)):
+        messages = [{"role": "system", "content": system}] if system else []
+        messages += [*history(past, number, goes_on_from), {"role": "user", "content": text}]
+        settings = {"question_id": question_id, "system": system, **asdict(sampling)}
+        request = Request(speaker, messages, sampling, chat.id, number, settings)
         sides.append(Side(store, workers, request, stop, changed))
     try:
         for side in sides:
             side.start()
-        yield from _snapshots(SideBySide(chat_id, past, text, ()), sides, stop, changed)
+        yield from _snapshots(SideBySide(chat.id, past, text, (), question_id), sides, stop, changed)
     finally:
         stop.set()
 
@@ -111,7 +122,7 @@ def compare_once(
         if model is not None and model != run.model:
             raise ConfigError(f"Run {run_id} was trained from {run.model!r}, not {model!r}. Choose that one, or none.")
         chosen = [base_speaker(run.model), run_speaker(run)]
-    seeded = _seeded(Question(prompt, tuple(chosen), sampling))
+    seeded = _seeded(Question(prompt, tuple(chosen), sampling), chosen)
     messages = [{"role": "user", "content": prompt}]
     stop, changed = threading.Event(), threading.Event()
     sides = [
@@ -136,29 +147,42 @@ def read_seed(text: str | None) -> int | None:
     return int(digits)
 
 
-def _chat_for(store: Store, question: Question) -> int:
-    """Return the chat a question belongs to, begun now where there is none with its speakers."""
-    keys = [speaker.key for speaker in question.speakers]
-    if question.chat_id is not None and store.chats.get(question.chat_id).models == keys:
-        return question.chat_id
-    settings: dict[str, Any] = {"system": question.system.strip(), **asdict(question.sampling)}
-    return store.chats.create(keys, settings, question.project_id).id
+def _chat_for(store: Store, question: Question) -> Chat:
+    """Return the chat a question belongs to, begun now where there is none with its speakers.
 
-
-def _seeded(question: Question) -> list[Sampling]:
-    """Return each side's sampling with the seed that is used, the same for all.
-
-    Where the same speaker is on both sides, the sides take seeds that follow each other: else they would say
-    the same.
+    A blind chat ends with its vote, since its models are named then: the next question begins another one, with the
+    sides shuffled anew.
     """
-    values = asdict(question.sampling)
-    first = random.randrange(SEED_LIMIT) if values["seed"] is None else values["seed"]
-    seen: dict[str, int] = {}
+    keys = [speaker.key for speaker in question.speakers]
+    if question.chat_id is not None:
+        chat = store.chats.get(question.chat_id)
+        same = sorted(chat.models) == sorted(keys) if chat.is_blind else chat.models == keys
+        if same and chat.is_blind == question.is_blind and not (chat.is_blind and store.chats.votes(chat.id)):
+            return chat
+    settings: dict[str, Any] = {"system": question.system.strip(), **asdict(question.sampling)}
+    if question.is_blind:
+        random.SystemRandom().shuffle(keys)
+    return store.chats.create(keys, settings, question.project_id, is_blind=question.is_blind)
+
+
+def _in_order(question: Question, chat: Chat) -> list[Speaker]:
+    """Return the speakers in the order of the chat's sides."""
+    by_key = {speaker.key: speaker for speaker in question.speakers}
+    return [by_key[key] for key in chat.models]
+
+
+def _seeded(question: Question, speaking: Sequence[Speaker]) -> list[Sampling]:
+    """Return each side's sampling with the seed that is used: the same for all, unless different ones are asked for.
+
+    Where the same speaker is on several sides, these take seeds that follow each other: else they would say the same.
+    """
+    first = random.randrange(SEED_LIMIT) if question.sampling.seed is None else question.sampling.seed
+    seen: Counter[str] = Counter()
     seeded = []
-    for speaker in question.speakers:
-        values["seed"] = (first + seen.get(speaker.key, 0)) % SEED_LIMIT
-        seen[speaker.key] = seen.get(speaker.key, 0) + 1
-        seeded.append(Sampling(**values))
+    for number, speaker in enumerate(speaking):
+        after = number if question.different_seeds else seen[speaker.key]
+        seeded.append(replace(question.sampling, seed=(first + after) % SEED_LIMIT))
+        seen[speaker.key] += 1
     return seeded
 
 

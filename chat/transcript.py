@@ -10,17 +10,31 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chat.speakers import Speaker, default_pair, newest_run_id, speakers
-from storage import Chat, ChatMessage, Store
+from storage import Chat, ChatMessage, ChatVote, Store
 
 Message = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What was said to both sides and what each answered; None where no answer was stored (yet)."""
+    """What was said to all sides, what each answered (None where no answer was stored yet), and the votes on it.
+
+    goes_on_from: the side whose answer to the question before all sides were told as their own; None: each its own.
+    """
 
     question: ChatMessage
     answers: tuple[ChatMessage | None, ...]
+    votes: tuple[ChatVote, ...] = ()
+
+    @property
+    def goes_on_from(self) -> int | None:
+        """See the class."""
+        return (self.question.settings or {}).get("goes_on_from")
+
+    @property
+    def preferred(self) -> int | None:
+        """The side that the newest vote prefers, None when it prefers none."""
+        return self.votes[-1].side if self.votes else None
 
 
 @dataclass(frozen=True)
@@ -39,33 +53,59 @@ class Opened:
     newest_run_id: int | None
 
 
-def turns(store: Store, chat_id: int, sides: int = 2) -> list[Turn]:
-    """Return the turns of a chat in order. An answer belongs to the question it names, whatever came between."""
-    messages = store.chats.messages(chat_id)
+def turns(store: Store, chat_id: int) -> list[Turn]:
+    """Return the turns of a chat in order. An answer belongs to the question it names, whatever came between.
+
+    A question that was asked anew takes the place of the one it replaces and of all that came after that.
+    """
+    sides, messages = len(store.chats.get(chat_id).models), store.chats.messages(chat_id)
+    votes = store.chats.votes(chat_id)
     answers = {
         ((message.settings or {}).get("question_id"), message.side): message
         for message in messages
         if message.role == "assistant"
     }
-    return [
-        Turn(message, tuple(answers.get((message.id, side)) for side in range(sides)))
-        for message in messages
-        if message.role == "user"
-    ]
+    found: list[Turn] = []
+    for message in messages:
+        if message.role != "user":
+            continue
+        found = before(found, (message.settings or {}).get("replaces"))
+        own = tuple(answers.get((message.id, side)) for side in range(sides))
+        found.append(Turn(message, own, tuple(vote for vote in votes if vote.question_id == message.id)))
+    return found
 
 
-def history(past: Sequence[Turn], side: int) -> list[Message]:
-    """Return the conversation as one side had it: user and assistant messages in turn.
+def before(past: Sequence[Turn], question_id: int | None) -> list[Turn]:
+    """Return the turns before a question; all when it is None, or not among them."""
+    at = next((place for place, turn in enumerate(past) if turn.question.id == question_id), len(past))
+    return list(past[:at])
 
-    A question that this side did not answer is left out: chat templates want the roles to alternate.
+
+def history(past: Sequence[Turn], side: int, goes_on_from: int | None = None) -> list[Message]:
+    """Return the conversation as one side was told it: user and assistant messages in turn.
+
+    goes_on_from: as in `Turn`, of the question that follows. A question that was not answered there is left out: chat
+    templates want the roles to alternate.
     """
     messages: list[Message] = []
-    for turn in past:
-        answer = turn.answers[side]
+    following = [*(turn.goes_on_from for turn in past[1:]), goes_on_from]
+    for turn, chosen in zip(past, following):
+        answer = turn.answers[side if chosen is None else chosen]
         if answer is not None and answer.content.strip() and answer.finish_reason != "error":
             messages.append({"role": "user", "content": turn.question.content})
             messages.append({"role": "assistant", "content": answer.content})
     return messages
+
+
+def asked(past: Sequence[Turn], turn: Turn, side: int) -> list[Message]:
+    """Return the whole conversation that one side answered in a turn, the system prompt first, the question last.
+
+    past: the turns before it.
+    """
+    answer = turn.answers[side]
+    system = ((answer.settings if answer else None) or {}).get("system", "")
+    messages = [{"role": "system", "content": system}] if system else []
+    return [*messages, *history(past, side, turn.goes_on_from), {"role": "user", "content": turn.question.content}]
 
 
 def fresh(store: Store, project_id: int | None, pair: tuple[Speaker, Speaker]) -> Opened:

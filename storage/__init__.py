@@ -5,6 +5,7 @@ from storage.records import (
     Card,
     Chat,
     ChatMessage,
+    ChatVote,
     Item,
     Label,
     MetricRow,
@@ -15,5 +16,6 @@ from storage.records import (
 )
 
 __all__ = [
-    "Card", "Chat", "ChatMessage", "Item", "Label", "MetricRow", "Project", "Prompt", "Response", "Run", "Store",
+    "Card", "Chat", "ChatMessage", "ChatVote", "Item", "Label", "MetricRow", "Project", "Prompt", "Response", "Run",
+    "Store",
 ]

@@ -1,16 +1,27 @@
-"""Chats with one or two models, as they were said. Does not know how answers are made."""
+"""Chats with one to four models, as they were said, and the votes on them. Does not know how answers are made."""
 
 from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from errors import NotFoundError
-from storage.records import Chat, ChatMessage, from_row
+from errors import LabelError, NotFoundError
+from storage.records import Chat, ChatMessage, ChatVote, from_row
 
 if TYPE_CHECKING:
     from storage.database import Store
+
+
+@dataclass(frozen=True)
+class ChatEntry:
+    """One chat of a list. title: its name, else its first question. questions, votes: how many it has."""
+
+    chat: Chat
+    title: str
+    questions: int
+    votes: int
 
 
 class Chats:
@@ -19,12 +30,14 @@ class Chats:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def create(self, models: list[str], settings: dict[str, Any], project_id: int | None = None) -> Chat:
+    def create(
+        self, models: list[str], settings: dict[str, Any], project_id: int | None = None, *, is_blind: bool = False
+    ) -> Chat:
         """Store a new, empty chat; models are named left to right."""
         with self.store.transaction() as db:
             cursor = db.execute(
-                "INSERT INTO chats (project_id, models, settings, created_at) VALUES (?, ?, ?, ?) RETURNING id",
-                [project_id, json.dumps(models), json.dumps(settings), time.time()],
+                "INSERT INTO chats (project_id, models, settings, is_blind, created_at) VALUES (?, ?, ?, ?, ?) RETURNING id",
+                [project_id, json.dumps(models), json.dumps(settings), is_blind, time.time()],
             )
             chat_id = cursor.fetchone()[0]
         return self.get(chat_id)
@@ -41,6 +54,33 @@ class Chats:
             "SELECT * FROM chats WHERE ? IS NULL OR project_id = ? ORDER BY id DESC", [project_id, project_id]
         )
         return [from_row(Chat, row) for row in rows]
+
+    def search(self, project_id: int | None, words: str = "", limit: int = 50) -> list[ChatEntry]:
+        """Return a project's chats that were used and hold some words in their name or texts, newest first.
+
+        words: as they are to be found, in any case; "" finds all. project_id: None searches every project.
+        """
+        like = "%" + "".join(f"\\{letter}" if letter in "%_\\" else letter for letter in words.strip()) + "%"
+        rows = self.store.rows(
+            "SELECT chats.*, count(*) AS questions, (SELECT content FROM chat_messages WHERE chat_id = chats.id"
+            " AND role = 'user' ORDER BY id LIMIT 1) AS first_question, (SELECT count(*) FROM chat_votes JOIN chat_messages"
+            " ON chat_messages.id = question_id WHERE chat_id = chats.id) AS votes"
+            " FROM chats JOIN chat_messages AS asked ON asked.chat_id = chats.id AND asked.role = 'user'"
+            " WHERE (:project IS NULL OR project_id = :project) AND (name LIKE :like ESCAPE '\\' OR EXISTS (SELECT 1"
+            " FROM chat_messages WHERE chat_id = chats.id AND content LIKE :like ESCAPE '\\'))"
+            " GROUP BY chats.id ORDER BY chats.id DESC LIMIT :limit",
+            {"project": project_id, "like": like, "limit": limit},
+        )
+        return [
+            ChatEntry(from_row(Chat, row), row["name"] or " ".join(row["first_question"].split()), row["questions"], row["votes"])
+            for row in rows
+        ]
+
+    def rename(self, chat_id: int, name: str) -> None:
+        """Give a chat a name; "" takes it back. Raises NotFoundError."""
+        with self.store.transaction() as db:
+            if db.execute("UPDATE chats SET name = ? WHERE id = ?", [name.strip(), chat_id]).rowcount != 1:
+                raise NotFoundError(f"There is no chat number {chat_id}.")
 
     def add_message(
         self,
@@ -69,3 +109,40 @@ class Chats:
         """Return all messages of a chat in order."""
         rows = self.store.db.query("SELECT * FROM chat_messages WHERE chat_id = ? ORDER BY id", [chat_id])
         return [from_row(ChatMessage, row) for row in rows]
+
+    def message(self, message_id: int) -> ChatMessage:
+        """Return one message. Raises NotFoundError."""
+        for row in self.store.rows("SELECT * FROM chat_messages WHERE id = ?", [message_id]):
+            return from_row(ChatMessage, row)
+        raise NotFoundError(f"There is no message number {message_id} in any chat.")
+
+    def add_vote(self, question_id: int, annotator: str, verdict: str, side: int | None = None) -> ChatVote:
+        """Store which answer to a question somebody prefers and return it; fields as in `ChatVote`.
+
+        In a blind chat the first vote on a question is final: after it everybody knows who had answered. Elsewhere the
+        newest vote of each annotator counts. Raises LabelError when a final vote is there, or the side is not the
+        chat's; NotFoundError when there is no such question.
+        """
+        with self.store.transaction() as db:
+            chat = self.get(self.message(question_id).chat_id)
+            if (verdict == "chosen") != (side in range(len(chat.models))):
+                raise LabelError(f"The vote {verdict!r} names side {side} of a chat with {len(chat.models)} models.")
+            known = [vote for vote in self.votes(chat.id) if vote.question_id == question_id]
+            if chat.is_blind and known:
+                raise LabelError("This blind vote is final: the models are named now. Ask something new to vote again.")
+            cursor = db.execute(
+                "INSERT INTO chat_votes (question_id, annotator, verdict, side, is_blind, created_at)"
+                " VALUES (?, ?, ?, ?, ?, ?) RETURNING *",
+                [question_id, annotator, verdict, side, chat.is_blind, time.time()],
+            )
+            names = [column[0] for column in cursor.description]
+            return from_row(ChatVote, dict(zip(names, cursor.fetchone())))
+
+    def votes(self, chat_id: int) -> list[ChatVote]:
+        """Return the votes of a chat that count, oldest first: of each question the newest of each annotator."""
+        rows = self.store.rows(
+            "SELECT * FROM chat_votes WHERE id IN (SELECT max(chat_votes.id) FROM chat_votes JOIN chat_messages"
+            " ON chat_messages.id = question_id WHERE chat_id = ? GROUP BY question_id, annotator) ORDER BY id",
+            [chat_id],
+        )
+        return [from_row(ChatVote, row) for row in rows]

@@ -20,6 +20,7 @@ import sqlite_utils
 
 from errors import StorageError
 from storage.chats import Chats
+from storage.comparisons import Comparisons
 from storage.items import Items
 from storage.labels import Labels
 from storage.leases import Leases
@@ -43,7 +44,8 @@ class Store:
     """Everything that is kept in one data folder.
 
     folder: the data folder, made when missing. Attributes are the aggregates: `projects`, `prompts`,
-    `responses`, `items`, `leases`, `labels`, `votes`, `runs`, `references`, `chats`; `writes` runs small writes of many threads together.
+    `responses`, `items`, `leases`, `labels`, `votes`, `runs`, `references`, `chats`, `comparisons`; `writes` runs small
+    writes of many threads together.
     Raises StorageError when the folder cannot be written, or the database is newer than the program.
     """
 
@@ -67,6 +69,7 @@ class Store:
         self.runs = Runs(self)
         self.references = References(self)
         self.chats = Chats(self)
+        self.comparisons = Comparisons(self)
         self.writes = WriteQueue(self)
 
     @property

@@ -351,6 +351,26 @@ CREATE TRIGGER labels_become_current AFTER INSERT ON labels BEGIN
 END;
 """
 
+CHAT_VOTES = """
+ALTER TABLE chats ADD COLUMN name TEXT NOT NULL DEFAULT '';
+ALTER TABLE chats ADD COLUMN is_blind INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX chats_of_project ON chats (project_id, id);
+CREATE TABLE chat_votes (
+    id INTEGER PRIMARY KEY,
+    question_id INTEGER NOT NULL REFERENCES chat_messages(id) ON DELETE CASCADE,
+    annotator TEXT NOT NULL,
+    verdict TEXT NOT NULL CHECK (verdict IN ('chosen', 'tie', 'both_bad')),
+    side INTEGER,
+    is_blind INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    CHECK ((verdict = 'chosen') = (side IS NOT NULL))
+);
+CREATE INDEX chat_votes_of_question ON chat_votes (question_id, id);
+CREATE TRIGGER chat_votes_are_append_only BEFORE UPDATE ON chat_votes BEGIN
+    SELECT RAISE(ABORT, 'votes are append-only');
+END;
+"""
+
 
 @migrations()
 def m001_first_schema(db: sqlite_utils.Database) -> None:
@@ -378,3 +398,9 @@ def m004_named_snapshots(db: sqlite_utils.Database) -> None:
     db.conn.execute("ALTER TABLE runs ADD COLUMN snapshot TEXT NOT NULL DEFAULT ''")
     for (run_id,) in db.conn.execute("SELECT id FROM runs").fetchall():
         db.conn.execute("UPDATE runs SET snapshot = ? WHERE id = ?", [snapshot_name(db.conn, run_id), run_id])
+
+
+@migrations()
+def m005_chat_votes(db: sqlite_utils.Database) -> None:
+    """Names of chats, blind ones, and what people preferred in them."""
+    db.executescript(CHAT_VOTES)

@@ -196,18 +196,24 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class Chat:
-    """A conversation with one or two models side by side; `models` are their names, left to right."""
+    """A conversation with one to four models side by side; `models` are their names, left to right.
+
+    name: what people call it, "" for one that was never named. is_blind: who answers on which side was not to be seen
+    before the vote.
+    """
 
     id: int
     project_id: int | None
     models: list[str] = _json()
     settings: dict[str, Any] = _json()
     created_at: float
+    name: str = ""
+    is_blind: bool = False
 
 
 @dataclass(frozen=True)
 class ChatMessage:
-    """One message of a chat. side: 0 or 1 for an answer, None for what was said to both models."""
+    """One message of a chat. side: from 0 for an answer, left to right; None for what was said to all models."""
 
     id: int
     chat_id: int
@@ -217,6 +223,23 @@ class ChatMessage:
     model: str | None
     settings: dict[str, Any] | None = _json()
     finish_reason: str | None
+    created_at: float
+
+
+@dataclass(frozen=True)
+class ChatVote:
+    """Which answer to a question of a chat somebody preferred.
+
+    verdict: "chosen" (the answer of `side`), "tie" or "both_bad" (none of them is good). is_blind: given without knowing
+    who had answered.
+    """
+
+    id: int
+    question_id: int
+    annotator: str
+    verdict: str
+    side: int | None
+    is_blind: bool
     created_at: float
 
 

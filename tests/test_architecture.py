@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("storage", "labeling", "models", "training", "chat", "transfer", "review", "demo", "commands")
+PACKAGES = (
+    "storage", "labeling", "models", "training", "chat", "transfer", "review", "report", "arena", "publish", "demo", "commands",
+)
 OURS = {*PACKAGES, "app", "errors", "settings"}
 MAY_IMPORT = {
     "errors": set(),
@@ -24,6 +26,9 @@ MAY_IMPORT = {
     "chat": {"storage", "models", "errors", "demo"},
     "transfer": {"storage", "models", "errors", "demo"},
     "review": {"storage", "labeling", "errors"},
+    "report": {"storage", "models", "training", "errors"},
+    "publish": {"storage", "models", "training", "errors"},
+    "arena": {"storage", "models", "training", "transfer", "chat", "errors"},
     "commands": OURS - {"app"},
     "app": OURS,
 }

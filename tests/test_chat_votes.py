@@ -1,0 +1,249 @@
+"""Votes in a chat become ordinary labels: pairs, good and bad, better answers; blind ones are final."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from chat import votes
+from chat.session import Question, SideBySide, ask
+from chat.speakers import Speaker, base_speaker
+from chat.transcript import turns
+from errors import ConfigError, LabelError, NotFoundError
+from storage import Project, Store
+from tests.openai_server import FakeWorkers, Manner, SpeakingServer, speaking_server
+
+BASE = base_speaker("demo")
+
+
+class Room:
+    """A chat of a project: what is asked in it, and what its models say."""
+
+    def __init__(self, store: Store, project: Project, server: SpeakingServer) -> None:
+        self.store, self.project, self.server = store, project, server
+        run = store.runs.create(project.id, "dpo", "demo", {}, [])
+        store.runs.end(run.id, "finished", adapter="a")
+        self.tuned = Speaker("demo", run.id, "Run 1 · DPO")
+        self.chat_id: int | None = None
+
+    def ask(self, text: str, says: tuple[str, ...] = ("One.", "Two."), speakers=None, **options) -> SideBySide:  # noqa: ANN001, ANN003
+        speakers = speakers or (BASE, self.tuned)
+        names = [speaker.served_name for speaker in speakers]
+        self.server.manners.update({name: Manner([said]) for name, said in zip(names, says)})
+        project_id = options.pop("project_id", self.project.id)
+        question = Question(text, tuple(speakers), chat_id=self.chat_id, project_id=project_id, **options)
+        last = list(ask(self.store, FakeWorkers({"demo": self.server}), question, threading.Event()))[-1]
+        self.chat_id = last.chat_id
+        return last
+
+    def judged(self) -> list[tuple]:
+        """Return each current label as its verdict, its prompt's texts and its responses, the chosen one first."""
+        found = []
+        for row in self.store.labels.judged(self.project.id):
+            texts = [each["text"] for each in sorted(row["responses"], key=lambda each: not each["chosen"])]
+            found.append((row["said"], [message["content"] for message in row["messages"]], texts))
+        return found
+
+
+@pytest.fixture
+def room(store: Store, project: Project) -> Iterator[Room]:
+    with ExitStack() as stack:
+        yield Room(store, project, stack.enter_context(speaking_server(base=Manner())))
+
+
+def test_a_vote_is_a_pair_with_the_conversation_as_its_prompt(room: Room) -> None:
+    asked = room.ask("Capital?", system="Be brief.")
+    votes.vote(room.store, asked.question_id, "B", "ann")
+    assert room.judged() == [("chosen", ["Be brief.", "Capital?"], ["Two.", "One."])]
+    label = room.store.labels.get(1)
+    assert (label.source, label.annotator, label.active_seconds) == ("chat", "ann", None)
+    card = room.store.items.card(label.item_id)
+    assert [response.run_id for response in card.responses] == [None, room.tuned.run_id]
+    assert [response.settings["finish_reason"] for response in card.responses] == ["stop", "stop"]
+    assert label.shown_response_ids == [response.id for response in card.responses]
+
+
+@pytest.mark.parametrize(("choice", "said"), [("tie", "tie"), ("both_bad", "both_bad")])
+def test_a_tie_and_both_bad_are_labels_of_the_pair(room: Room, choice: str, said: str) -> None:
+    votes.vote(room.store, room.ask("Capital?").question_id, choice, "ann")
+    assert room.store.labels.counts(room.project.id) == {said: 1}
+
+
+def test_after_a_vote_all_sides_go_on_from_the_preferred_answer(room: Room) -> None:
+    votes.vote(room.store, room.ask("First?").question_id, "B", "ann")
+    asked = room.ask("Second?", ("Three.", "Four."))
+    sent = [request["messages"] for request in room.server.requests[-2:]]
+    assert sent[0] == sent[1] and [message["content"] for message in sent[0]] == ["First?", "Two.", "Second?"]
+    votes.vote(room.store, asked.question_id, "A", "ann")
+    assert room.judged()[1] == ("chosen", ["First?", "Two.", "Second?"], ["Three.", "Four."])
+
+
+def test_sides_that_were_told_different_conversations_give_a_good_and_a_bad_answer(room: Room) -> None:
+    room.ask("First?")
+    votes.vote(room.store, room.ask("Second?", ("Three.", "Four.")).question_id, "B", "ann")
+    assert sorted(room.judged()) == [
+        ("bad", ["First?", "One.", "Second?"], ["Three."]), ("good", ["First?", "Two.", "Second?"], ["Four."]),
+    ]
+
+
+def test_going_on_from_the_preferred_answer_can_be_switched_off(room: Room) -> None:
+    votes.vote(room.store, room.ask("First?").question_id, "B", "ann")
+    room.ask("Second?", goes_on=False)
+    sent = {request["model"]: request["messages"][1]["content"] for request in room.server.requests[-2:]}
+    assert sent == {"base": "One.", room.tuned.served_name: "Two."}
+
+
+def test_of_four_answers_the_best_is_preferred_to_each_other_one(room: Room) -> None:
+    for _ in range(2):
+        run = room.store.runs.create(room.project.id, "dpo", "demo", {}, [])
+        room.store.runs.end(run.id, "finished", adapter="a")
+    speakers = [BASE, *(Speaker("demo", number, f"Run {number}") for number in (1, 2, 3))]
+    asked = room.ask("Capital?", ("One.", "Two.", "Three.", "Four."), speakers)
+    votes.vote(room.store, asked.question_id, "C", "ann")
+    assert [texts for _, _, texts in room.judged()] == [["Three.", "One."], ["Three.", "Two."], ["Three.", "Four."]]
+    compared = list(room.store.comparisons.of_models(room.project.id))
+    assert [(each.first.model, each.second.model, each.verdict) for each in compared] == [
+        ("base:demo", "run-2", "second"), ("run-1", "run-2", "second"), ("run-2", "run-3", "first"),
+    ]
+
+
+@pytest.mark.parametrize("says", [("Same.", "Same. "), ("", "Two.")])
+def test_equal_or_empty_answers_count_as_a_vote_but_are_no_example(room: Room, says: tuple[str, str]) -> None:
+    votes.vote(room.store, room.ask("Capital?", says).question_id, "tie", "ann")
+    assert room.judged() == [] and len(room.store.chats.votes(room.chat_id)) == 1
+
+
+def test_an_answer_cut_at_the_limit_is_no_example(room: Room) -> None:
+    room.server.manners["base"] = Manner(["On and"], finish_reason="length")
+    question = Question("Capital?", (BASE, room.tuned), project_id=room.project.id)
+    room.server.manners[room.tuned.served_name] = Manner(["Two."])
+    last = list(ask(room.store, FakeWorkers({"demo": room.server}), question, threading.Event()))[-1]
+    votes.vote(room.store, last.question_id, "B", "ann")
+    assert room.judged() == []
+    (compared,) = room.store.comparisons.of_models()
+    assert compared.first.finish_reason == "length"
+
+
+def test_a_vote_before_the_answers_have_ended_becomes_a_label_at_their_end(room: Room) -> None:
+    name = room.tuned.served_name
+    room.server.manners.update({"base": Manner(["One."]), name: Manner(["w "] * 30, pause_seconds=0.03)})
+    question = Question("Capital?", (BASE, room.tuned), project_id=room.project.id)
+    voted_early = False
+    for snapshot in ask(room.store, FakeWorkers({"demo": room.server}), question, threading.Event()):
+        if not voted_early:
+            assert not snapshot.is_done
+            votes.vote(room.store, snapshot.question_id, "A", "ann")
+            voted_early = not room.judged()
+    assert voted_early
+    votes.settle(room.store, snapshot.question_id)
+    assert [texts[0] for _, _, texts in room.judged()] == ["One."]
+    votes.settle(room.store, snapshot.question_id)
+    assert len(room.judged()) == 1
+
+
+def test_a_named_vote_can_be_changed_and_the_newest_counts(room: Room) -> None:
+    asked = room.ask("Capital?")
+    votes.vote(room.store, asked.question_id, "A", "ann")
+    votes.vote(room.store, asked.question_id, "B", "ann")
+    votes.vote(room.store, asked.question_id, "tie", "bob")
+    assert [texts for said, _, texts in room.judged() if said == "chosen"] == [["Two.", "One."]]
+    said = [(each.annotator, each.verdict, each.is_blind) for each in room.store.comparisons.of_models()]
+    assert said == [("ann", "second", False), ("bob", "tie", False)]
+
+
+def test_a_blind_vote_is_final_and_the_next_question_begins_another_chat(room: Room) -> None:
+    asked = room.ask("Capital?", is_blind=True)
+    again = room.ask("And of Italy?", is_blind=True)
+    assert again.chat_id == asked.chat_id
+    votes.vote(room.store, again.question_id, "A", "ann")
+    with pytest.raises(LabelError, match="final"):
+        votes.vote(room.store, again.question_id, "B", "bob")
+    assert room.ask("Next", is_blind=True).chat_id != asked.chat_id
+
+
+def test_blind_sides_are_shuffled_and_both_orders_come(room: Room) -> None:
+    orders = set()
+    for number in range(40):
+        room.chat_id = None
+        asked = room.ask(f"Question {number}", is_blind=True)
+        orders.add(tuple(room.store.chats.get(asked.chat_id).models))
+        said = {speaker.key: text for speaker, text in zip((BASE, room.tuned), ("One.", "Two."))}
+        assert [answer.text for answer in asked.answers] == [said[answer.speaker.key] for answer in asked.answers]
+        if len(orders) == 2:
+            break
+    assert len(orders) == 2
+
+
+def test_a_question_asked_anew_takes_the_place_of_the_old_one_and_what_came_after(room: Room) -> None:
+    first = room.ask("First?")
+    second = room.ask("Second?")
+    room.ask("Third?")
+    room.ask("Second, better?", ("Five.", "Six."), replaces=second.question_id)
+    shown = turns(room.store, room.chat_id)
+    assert [turn.question.content for turn in shown] == ["First?", "Second, better?"]
+    assert [message["content"] for message in room.server.requests[-1]["messages"]][0] == "First?"
+    assert shown[0].question.id == first.question_id
+    with pytest.raises(LabelError, match="anew"):
+        votes.rate(room.store, second.question_id, 0, True, "ann")
+
+
+def test_a_thumb_labels_one_answer_and_is_taken_back(room: Room) -> None:
+    asked = room.ask("Capital?")
+    votes.rate(room.store, asked.question_id, 1, True, "ann")
+    assert room.judged() == [("good", ["Capital?"], ["Two."])]
+    votes.rate(room.store, asked.question_id, 1, False, "ann")
+    assert room.judged() == [("bad", ["Capital?"], ["Two."])]
+    votes.rate(room.store, asked.question_id, 1, None, "ann")
+    assert room.judged() == []
+
+
+def test_a_better_answer_is_preferred_to_the_one_it_was_made_from(room: Room) -> None:
+    asked = room.ask("Capital?")
+    votes.improve(room.store, asked.question_id, 0, "One, and more.", "ann")
+    (row,) = room.store.labels.judged(room.project.id)
+    assert [(each["text"], each["chosen"]) for each in row["responses"]] == [("One, and more.", True), ("One.", False)]
+    with pytest.raises(LabelError, match="Change the answer"):
+        votes.improve(room.store, asked.question_id, 0, " One. ", "ann")
+
+
+@pytest.mark.parametrize(
+    ("question", "choice", "annotator", "error", "words"),
+    [
+        (None, "E", "ann", LabelError, "no vote 'E'"), (None, "C", "ann", LabelError, "2 models"),
+        (None, "A", " ", LabelError, "your name"), (999, "A", "ann", NotFoundError, "no message"),
+    ],
+)
+def test_a_vote_that_cannot_be_is_refused(room: Room, question, choice, annotator, error, words) -> None:  # noqa: ANN001
+    asked = room.ask("Capital?")
+    with pytest.raises(error, match=words):
+        votes.vote(room.store, question or asked.question_id, choice, annotator)
+    assert room.store.chats.votes(asked.chat_id) == []
+
+
+def test_a_chat_without_a_project_keeps_votes_and_says_why_it_keeps_no_label(room: Room) -> None:
+    asked = room.ask("Capital?", project_id=None)
+    votes.vote(room.store, asked.question_id, "A", "ann")
+    assert len(room.store.chats.votes(asked.chat_id)) == 1
+    with pytest.raises(ConfigError, match="Choose a project"):
+        votes.rate(room.store, asked.question_id, 0, True, "ann")
+
+
+def test_labels_of_pairs_of_two_models_are_comparisons_too(store: Store, project: Project) -> None:
+    run = store.runs.create(project.id, "dpo", "demo", {}, [])
+    prompt_id, _ = store.prompts.add(project.id, [{"role": "user", "content": "Hi"}])
+    answers = [
+        store.responses.add(prompt_id, text, model="demo", run_id=run_id, settings={"finish_reason": "stop"})[0]
+        for text, run_id in (("a", None), ("b", run.id), ("c", None))
+    ]
+    mixed, _ = store.items.add(project.id, prompt_id, answers[:2])
+    alike, _ = store.items.add(project.id, prompt_id, [answers[0], answers[2]])
+    for item_id, shown in ((mixed, answers[:2]), (alike, [answers[0], answers[2]])):
+        store.labels.add(
+            item_id, "ann", "chosen", client_id=f"key-{item_id}", shown_response_ids=shown, chosen_response_id=shown[1]
+        )
+    (compared,) = store.comparisons.of_models(project.id)
+    assert (compared.first.model, compared.second.model) == ("base:demo", f"run-{run.id}")
+    assert (compared.verdict, compared.is_blind, compared.source) == ("second", True, "label")
