@@ -67,7 +67,7 @@ def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
             with gr.Tab("Train", id="train") as tab:
                 train_tab.build(page, tab, store, project, workers)
             with gr.Tab("Chat", id="chat") as tab:
-                chat_tab.build(page, tab, store, project, workers)
+                chat_tab.build(page, tab, store, project, annotator, workers)
             with gr.Tab("Data", id="data") as tab:
                 data_tab.build(page, tab, store, project, workers, jobs)
 

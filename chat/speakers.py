@@ -67,7 +67,7 @@ def find(store: Store, project_id: int | None, *keys: str | None) -> tuple[Speak
     by_key = {speaker.key: speaker for speaker in speakers(store, project_id)}
     for key in keys:
         if not key:
-            raise NotFoundError("Choose a model on both sides first.")
+            raise NotFoundError("Choose a model on every side first.")
         if key not in by_key:
             raise NotFoundError(f"The model {key!r} is no longer there. Choose another one.")
     return tuple(by_key[key] for key in keys if key)

@@ -1,4 +1,4 @@
-"""The Chat tab: two models answer the same message side by side. Does not know how, nor where answers are kept.
+"""The Chat tab: models answer the same message side by side, and people say which is better. Does not know how.
 
 Every callback reads the page, calls one function of this package and returns updates. What is shown comes from
 the store, never from the page: a reloaded page finds its chat again.
@@ -6,20 +6,22 @@ the store, never from the page: a reloaded page finds its chat again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
-from chat import view
-from chat.session import Question, SideBySide, ask, read_seed
+from chat import view, votes
+from chat.library.tab import Library
+from chat.session import Question, SideBySide, ask
+from chat.settings.tab import Settings
 from chat.speakers import DEMO, Speaker, find, speakers
 from chat.streams import Streams
-from chat.transcript import Opened, begin, fresh, reopen
-from errors import AppError, reported
-from models.client import Sampling, Workers
+from chat.transcript import Opened, begin, fresh, open_chat, reopen, turns
+from errors import AppError, ConfigError, reported
+from models.client import Workers
 from storage import Store
 
 # No single "$": "from $5 to $10" would lose its words to a formula, and an answer must be read as it was given.
@@ -28,17 +30,32 @@ LATEX = [
     {"left": "\\[", "right": "\\]", "display": True},
     {"left": "\\(", "right": "\\)", "display": False},
 ]
-THINKING = [("<think>", "</think>")]
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
+AT_ONCE = {**PRIVATE, "queue": False}
+NOBODY = ("nobody", "")
+WORDS = {votes.TIE: "Tie", votes.BOTH_BAD: "None is good"}
 guarded = reported(gr.Warning, gr.skip)
 
 
-def build(page: gr.Blocks, tab: gr.Tab, store: Store, project: gr.Dropdown, workers: Workers) -> None:
+class Side(NamedTuple):
+    """The components of one side: its column, who answers, the heading of a blind chat, what was said, figures."""
+
+    column: gr.Column
+    who: gr.Dropdown
+    name: gr.Markdown
+    said: gr.Chatbot
+    note: gr.Markdown
+
+
+def build(
+    page: gr.Blocks, tab: gr.Tab, store: Store, project: gr.Dropdown, annotator: gr.Textbox, workers: Workers
+) -> None:
     """Fill the Chat tab.
 
-    page: the page it belongs to; project: the header's list of projects, whose value is a project's id or None.
+    page: the page it belongs to; project: the header's list of projects, whose value is a project's id or None;
+    annotator: the header's name, under which votes are kept.
     """
-    ChatTab(store, workers).build(tab, project)
+    ChatTab(store, workers).build(tab, project, annotator)
 
 
 def css() -> str:
@@ -60,9 +77,9 @@ def suggestions() -> list[list[str]]:
     return [[text] for text in SUGGESTIONS]
 
 
-def choices(known: list[Speaker]) -> list[tuple[str, str]]:
-    """Return speakers as the entries of a list: what is read, and what is chosen."""
-    return [(speaker.label, speaker.key) for speaker in known]
+def choices(known: Sequence[Speaker], side: int) -> list[tuple[str, str]]:
+    """Return speakers as the entries of a side's list: what is read, and what is chosen."""
+    return [*([NOBODY] if side > 1 else []), *((speaker.label, speaker.key) for speaker in known)]
 
 
 class ChatTab:
@@ -71,100 +88,130 @@ class ChatTab:
     def __init__(self, store: Store, workers: Workers) -> None:
         self.store, self.workers, self.streams = store, workers, Streams()
 
-    def build(self, tab: gr.Tab, project: gr.Dropdown) -> None:
+    def build(self, tab: gr.Tab, project: gr.Dropdown, annotator: gr.Textbox) -> None:
         """Lay the tab out and connect it."""
         self.chat_id, self.newest_run = gr.State(None), gr.State(None)
         with gr.Column(elem_id="chat-root"):
             self.hint = gr.Markdown(elem_id="chat-hint")
             with gr.Row(elem_id="chat-sides"):
-                sides = [self._side(name) for name in ("left", "right")]
-            self.lists, self.bots, self.notes = (list(parts) for parts in zip(*sides, strict=True))
+                self.sides = [self._side(number, letter) for number, letter in enumerate(votes.CHOICES)]
+            self._ballot()
             self._composer()
-            self._settings()
-        self._connect(tab, project)
+            self.settings = Settings()
+            self.library = Library(self.store)
+        self._connect(tab, project, annotator)
 
-    def _side(self, name: str) -> tuple[gr.Dropdown, gr.Chatbot, gr.Markdown]:
-        """Lay one side out: who answers, what was said, and a line of figures."""
-        listed = choices(speakers(self.store, None))
-        with gr.Column(min_width=280, elem_classes="chat-side"):
+    def _side(self, number: int, letter: str) -> Side:
+        listed, name = choices(speakers(self.store, None), number), letter.lower()
+        with gr.Column(min_width=280, elem_classes="chat-side", visible=number < 2) as column:
             who = gr.Dropdown(
-                listed, value=listed[0][1], label=f"{name.capitalize()} side", filterable=False,
-                interactive=True, elem_id=f"chat-{name}-model",
+                listed, value=listed[0][1], label=letter, filterable=False, interactive=True, elem_id=f"chat-{name}-model"
             )
+            heading = gr.Markdown(letter, elem_id=f"chat-{name}-name", elem_classes="chat-name", visible=False)
             said = gr.Chatbot(
                 elem_id=f"chat-{name}", height=None, show_label=False, buttons=["copy"], layout="bubble",
-                latex_delimiters=LATEX, reasoning_tags=THINKING, allow_tags=False, sanitize_html=True,
-                placeholder="Its answers appear here.", feedback_options=None,
+                latex_delimiters=LATEX, allow_tags=False, sanitize_html=True, editable="all",
+                placeholder="Its answers appear here.", elem_classes="chat-said",
             )
             note = gr.Markdown(elem_id=f"chat-{name}-note", elem_classes="chat-note")
-        return who, said, note
+        return Side(column, who, heading, said, note)
+
+    def _ballot(self) -> None:
+        with gr.Row(elem_id="chat-ballot", visible=False) as self.ballot:
+            self.buttons = {
+                choice: gr.Button(
+                    WORDS.get(choice) or f"{choice} is better", size="sm", min_width=90, elem_id=f"chat-vote-{choice}",
+                    visible=choice not in votes.CHOICES[2:],
+                )
+                for choice in (*votes.CHOICES, *WORDS)
+            }
+        self.verdict = gr.Markdown(elem_id="chat-verdict", elem_classes="chat-note")
 
     def _composer(self) -> None:
-        """Lay out what is asked with: suggestions, the text, and a new chat."""
+        """Lay out what is asked with: suggestions, the text, a new chat, and how many answer."""
         self.chips = gr.Dataset(
             components=["textbox"], samples=suggestions(), label="Try one of these", elem_id="chat-suggestions",
             visible=bool(suggestions()), samples_per_page=20,
         )
         with gr.Row(elem_id="chat-composer", equal_height=True):
             self.box = gr.Textbox(
-                placeholder="Ask both…", show_label=False, container=False, lines=1, max_lines=8, submit_btn=True,
+                placeholder="Ask all…", show_label=False, container=False, lines=1, max_lines=8, submit_btn=True,
                 stop_btn=False, scale=8, elem_id="chat-box", max_length=20_000,
             )
             self.renew = gr.Button("New chat", scale=0, min_width=110, elem_id="chat-new")
+        with gr.Row(elem_id="chat-modes"):
+            self.blind = gr.Checkbox(label="Blind: hide who answers until the vote", elem_id="chat-blind", container=False)
+            self.add = gr.Button("Add a model", size="sm", scale=0, min_width=120, elem_id="chat-add")
 
-    def _settings(self) -> None:
-        """Lay the folded settings out; their defaults are those of `Sampling`."""
-        default = Sampling()
-        with gr.Accordion("Settings", open=False, elem_id="chat-settings"):
-            with gr.Row():
-                self.temperature = gr.Slider(
-                    0, 2, default.temperature, step=0.05, label="Temperature", elem_id="chat-temperature",
-                    info="0 always takes the likeliest word; higher is more varied.",
-                )
-                self.top_p = gr.Slider(
-                    0.05, 1, default.top_p, step=0.05, label="Top-p", elem_id="chat-top-p",
-                    info="Draw only from the likeliest words that share this much of the probability.",
-                )
-                self.max_tokens = gr.Slider(
-                    1, 4096, default.max_tokens, step=1, label="Longest answer", elem_id="chat-max-tokens",
-                    info="In tokens: short words or parts of words.",
-                )
-                self.seed = gr.Textbox(  # not a Number: an empty one turns into 0 when the settings are unfolded
-                    label="Seed", elem_id="chat-seed", placeholder="a new one each time", max_length=10,
-                    info="The same seed gives the same answers again.",
-                )
-            self.system = gr.Textbox(
-                label="System prompt", lines=2, elem_id="chat-system", placeholder="None",
-                info="Told to both models before the conversation, from the next message on.",
-            )
-
-    def _connect(self, tab: gr.Tab, project: gr.Dropdown) -> None:
+    def _connect(self, tab: gr.Tab, project: gr.Dropdown, annotator: gr.Textbox) -> None:
         """Connect every event. All of them may repaint everything: a running answer hands over to what replaces it."""
+        said = [side.said for side in self.sides]
+        parts = [part for side in self.sides for part in side]
         everything = [
-            self.hint, self.chips, *self.lists, *self.bots, *self.notes, self.chat_id, self.newest_run, self.box,
-            self.temperature, self.top_p, self.max_tokens, self.system,
+            *parts, self.hint, self.ballot, *self.buttons.values(), self.verdict, self.chips, self.box, self.blind, self.add,
+            self.chat_id, self.newest_run, *self.settings.fields.values(), *self.library.parts,
         ]
-        pair = [project, *self.lists]
-        settings = [self.temperature, self.top_p, self.max_tokens, self.seed, self.system]
+        setup = [project, self.blind, *(side.who for side in self.sides)]
+        asking = [annotator, self.chat_id, *self.settings.fields.values(), *setup]
+        streaming = {**PRIVATE, "concurrency_limit": 32}
         for trigger, text in ((self.box.submit, self.box), (self.chips.click, self.chips)):
-            trigger(self.send, [text, *pair, self.chat_id, *settings], everything, concurrency_limit=32, **PRIVATE)
-        self.box.stop(self.halt, None, None, queue=False, **PRIVATE)
-        self.renew.click(self.begin, pair, everything, queue=False, **PRIVATE)
-        for each in self.lists:
-            each.input(self.choose, pair, everything, queue=False, **PRIVATE)
-        project.change(self.open, project, everything, queue=False, **PRIVATE)
-        tab.select(self.look, [project, self.newest_run, self.chat_id], everything, queue=False, **PRIVATE)
+            trigger(self.send, [text, *asking], everything, **streaming)
+        gr.on([each.retry for each in said], self.retry, asking, everything, **streaming)
+        gr.on([each.edit for each in said], self.edit, asking, everything, **streaming)
+        gr.on([each.like for each in said], self.rate, [annotator, self.chat_id], None, **PRIVATE)
+        for choice, button in self.buttons.items():
+            button.click(self.vote, [gr.State(choice), annotator, self.chat_id, project], everything, **PRIVATE)
+        self.box.stop(self.halt, None, None, **AT_ONCE)
+        self.renew.click(self.begin, setup, everything, **AT_ONCE)
+        self.add.click(self.widen, setup, everything, **AT_ONCE)
+        gr.on([self.blind.input, *(side.who.input for side in self.sides)], self.choose, setup, everything, **AT_ONCE)
+        project.change(self.open, project, everything, **AT_ONCE)
+        tab.select(self.look, [project, self.newest_run, self.chat_id, self.blind], everything, **AT_ONCE)
+        self.library.connect(project, self.chat_id)
+        self.library.table.select(self.pick, [project, self.library.table], everything, **AT_ONCE)
 
     def send(
-        self, text: str | list[str] | None, project_id: int | None, left: str, right: str, chat_id: int | None,
-        temperature: float, top_p: float, max_tokens: int, seed: str | None, system: str | None, request: gr.Request,
+        self, request: gr.Request, text: str | list[str] | None, annotator: str, chat_id: int | None, *values: Any
     ) -> Iterator[Any]:
-        """Ask both sides and stream what they answer."""
+        """Ask all sides and stream what they answer."""
+        words = text[0] if isinstance(text, list) else text
+        yield from self._asked(request, words or "", chat_id, values)
+
+    def retry(
+        self, event: gr.RetryData, request: gr.Request, annotator: str, chat_id: int | None, *values: Any
+    ) -> Iterator[Any]:
+        """Ask a question once more, on all sides."""
+        entry = self._entry(chat_id, event)
+        yield from self._asked(request, self.store.chats.message(entry.question_id).content, chat_id, values, entry.question_id)
+
+    def edit(
+        self, event: gr.EditData, request: gr.Request, annotator: str, chat_id: int | None, *values: Any
+    ) -> Iterator[Any]:
+        """Ask an earlier question in other words; or keep what somebody made of an answer as a better one."""
+        entry = self._entry(chat_id, event)
+        if entry.what == view.QUESTION:
+            yield from self._asked(request, str(event.value), chat_id, values, entry.question_id)
+            return
         try:
-            sampling = Sampling(float(temperature), float(top_p), max_tokens=int(max_tokens), seed=read_seed(seed))
-            pair = find(self.store, project_id, left, right)
-            words = text[0] if isinstance(text, list) else text
-            question = Question(words or "", pair, sampling, system or "", chat_id, project_id)
+            if entry.what != view.ANSWER or not chat_id:
+                raise ConfigError("Only questions and answers can be changed.")
+            votes.improve(self.store, entry.question_id, self._number(event), str(event.value), annotator)
+            gr.Info("Kept: your text is labelled better than the answer.")
+        except AppError as error:
+            gr.Warning(str(error))
+        project_id = values[len(self.settings.fields)]
+        yield gr.skip() if chat_id is None else self._updates(open_chat(self.store, project_id, chat_id))
+
+    def _asked(
+        self, request: gr.Request, text: str, chat_id: int | None, values: Sequence[Any], replaces: int | None = None
+    ) -> Iterator[Any]:
+        """Ask; values: of the settings, then the project, the blind mode and who is chosen on each side."""
+        fields = self.settings.fields
+        project_id, blind, *keys = values[len(fields) :]
+        try:
+            told = self.settings.read(dict(zip(fields, values)))
+            sides = self._chosen(project_id, keys)
+            question = Question(text, sides, chat_id=chat_id, project_id=project_id, is_blind=blind, replaces=replaces, **told)
             yield from self._stream(str(request.session_hash), question)
         except AppError as error:
             gr.Warning(str(error))
@@ -177,26 +224,48 @@ class ChatTab:
                 for snapshot in snapshots:
                     if stream.successor is not None:
                         break
-                    yield self._painted(snapshot, first)
+                    yield self._painted(snapshot, question, first)
                     first = False
+                votes.settle(self.store, snapshot.question_id)
         finally:  # reached too when the page is closed
             successor = self.streams.end(page)
         if successor is not None:
             yield successor
 
-    def _painted(self, snapshot: SideBySide, first: bool) -> tuple[Any, ...]:
+    def _painted(self, snapshot: SideBySide, question: Question, first: bool) -> dict[Any, Any]:
         """Return the updates for one moment. The text box is emptied once: the next message may be in it already."""
-        box: dict[str, Any] = gr.skip()
+        painted: dict[Any, Any] = {}
         if first or snapshot.is_done:
-            emptied = {"value": ""} if first else {}
-            box = gr.update(submit_btn=snapshot.is_done, stop_btn=not snapshot.is_done, **emptied)
-        bots = [view.live(snapshot, side) for side in range(2)]
-        notes = [view.note(answer) for answer in snapshot.answers]
-        return (*[gr.skip()] * 4, *bots, *notes, snapshot.chat_id, gr.skip(), box, *[gr.skip()] * 4)
+            opened = open_chat(self.store, question.project_id, snapshot.chat_id)
+            emptied = {"value": ""} if first and question.replaces is None else {}
+            painted[self.box] = gr.update(submit_btn=snapshot.is_done, stop_btn=not snapshot.is_done, **emptied)
+            painted |= self._frame(opened)
+        hidden = question.is_blind and not self.store.chats.votes(snapshot.chat_id)
+        for number, answer in enumerate(snapshot.answers):
+            painted[self.sides[number].said] = view.live(snapshot, number)
+            painted[self.sides[number].note] = view.note(answer, hidden)
+        return {**painted, self.chat_id: snapshot.chat_id}
 
     def halt(self, request: gr.Request) -> None:
         """Stop this page's answers; the stream itself then shows what is left of them."""
         self.streams.stop(str(request.session_hash))
+
+    @guarded
+    def vote(self, choice: str, annotator: str, chat_id: int | None, project_id: int | None) -> Any:
+        """Keep which of the latest answers is better, and name the models of a blind chat."""
+        past = turns(self.store, chat_id) if chat_id else []
+        if not past:
+            raise ConfigError("Ask something first.")
+        votes.vote(self.store, past[-1].question.id, choice, annotator)
+        return self._frame(open_chat(self.store, project_id, past[-1].question.chat_id))
+
+    @guarded
+    def rate(self, annotator: str, chat_id: int | None, event: gr.LikeData) -> None:
+        """Label one answer good or bad, or take that back."""
+        entry = self._entry(chat_id, event)
+        good = None if event.liked not in (True, False) else bool(event.liked)
+        votes.rate(self.store, entry.question_id, self._number(event), good, annotator)
+        gr.Info("Taken back." if good is None else f"Labelled {'good' if good else 'bad'}.")
 
     @guarded
     def open(self, project_id: int | None, request: gr.Request) -> Any:
@@ -205,7 +274,7 @@ class ChatTab:
 
     @guarded
     def look(
-        self, project_id: int | None, newest_run: int | None, chat_id: int | None, request: gr.Request
+        self, project_id: int | None, newest_run: int | None, chat_id: int | None, blind: bool, request: gr.Request
     ) -> Any:
         """Bring an opened tab up to date; a run that has finished meanwhile is chosen at once."""
         # Before the page knows its project, an answer to this could arrive after, and paint over, the project's own.
@@ -214,31 +283,84 @@ class ChatTab:
         opened = reopen(self.store, project_id)
         if opened.newest_run_id != newest_run or (opened.chat and opened.chat.id == chat_id):
             return self._shown(opened, request)
-        lists = [gr.update(choices=choices(opened.known))] * 2
-        return (gr.skip(), gr.skip(), *lists, *[gr.skip()] * 11)
+        return {
+            side.who: gr.update(choices=choices(opened.known, number)) for number, side in enumerate(self.sides)
+        }
 
     @guarded
-    def choose(self, project_id: int | None, left: str, right: str, request: gr.Request) -> Any:
+    def pick(self, project_id: int | None, table: Any, event: gr.SelectData, request: gr.Request) -> Any:
+        """Open the conversation of the row that was clicked."""
+        return self._shown(open_chat(self.store, project_id, int(event.row_value[0])), request)
+
+    @guarded
+    def choose(self, request: gr.Request, project_id: int | None, blind: bool, *keys: str) -> Any:
         """Begin afresh with other speakers: answers of one model are no history for another."""
-        return self._shown(fresh(self.store, project_id, find(self.store, project_id, left, right)), request)
+        return self._shown(fresh(self.store, project_id, self._chosen(project_id, keys), blind), request)
 
     @guarded
-    def begin(self, project_id: int | None, left: str, right: str, request: gr.Request) -> Any:
+    def begin(self, request: gr.Request, project_id: int | None, blind: bool, *keys: str) -> Any:
         """Begin a new chat; the old one stays stored."""
-        return self._shown(begin(self.store, project_id, find(self.store, project_id, left, right)), request)
+        return self._shown(begin(self.store, project_id, self._chosen(project_id, keys), blind), request)
+
+    @guarded
+    def widen(self, request: gr.Request, project_id: int | None, blind: bool, *keys: str) -> Any:
+        """Let one more model answer, one that does not yet, if there is one."""
+        sides = self._chosen(project_id, keys)
+        known = speakers(self.store, project_id)
+        more = next((each for each in known if each not in sides), known[0])
+        return self._shown(fresh(self.store, project_id, (*sides, more)[: len(votes.CHOICES)], blind), request)
+
+    def _chosen(self, project_id: int | None, keys: Sequence[str | None]) -> tuple[Speaker, ...]:
+        """Return who is chosen; the first two sides must be, the others may be nobody."""
+        return find(self.store, project_id, *keys[:2], *filter(None, keys[2:]))
+
+    def _entry(self, chat_id: int | None, event: gr.EventData) -> view.Entry:
+        """Return the message of the store that an event is about. Raises ConfigError when it is none any more."""
+        shown = view.entries(turns(self.store, chat_id), self._number(event)) if chat_id else []
+        index = event.index[0] if isinstance(event.index, (list, tuple)) else event.index
+        if not 0 <= index < len(shown):
+            raise ConfigError("The answer is still being written. Wait for its end.")
+        return shown[index]
+
+    def _number(self, event: gr.EventData) -> int:
+        return next(number for number, side in enumerate(self.sides) if side.said._id == event.target._id)
 
     def _shown(self, opened: Opened, request: gr.Request) -> Any:
-        """Return the updates that show a chat, in the order of `everything`, or leave them to a running answer."""
-        lists = [gr.update(choices=choices(opened.known), value=speaker.key) for speaker in opened.pair]
-        bots = [view.column(opened.turns, side) for side in range(2)]
-        notes = [view.idle_note(self.workers, opened, side) for side in range(2)]
-        demo = any(speaker.model == DEMO for speaker in opened.pair)
-        chips = gr.update(visible=demo and bool(suggestions()))
-        chat_id = opened.chat.id if opened.chat else None
-        box = gr.update(submit_btn=True, stop_btn=False)
-        names = ("temperature", "top_p", "max_tokens", "system")
-        kept = [opened.settings.get(name, gr.skip()) for name in names]
-        updates = (
-            view.hint(opened.pair), chips, *lists, *bots, *notes, chat_id, opened.newest_run_id, box, *kept
-        )
+        """Return the updates that show a chat, or leave them to a running answer."""
+        updates = self._updates(opened)
         return gr.skip() if self.streams.replace(str(request.session_hash), updates) else updates
+
+    def _updates(self, opened: Opened) -> dict[Any, Any]:
+        if opened.turns:
+            votes.settle(self.store, opened.turns[-1].question.id)
+        updates: dict[Any, Any] = {
+            **self._frame(opened), **self.settings.shown(opened.settings), **self.library.updates(opened),
+            self.chat_id: opened.chat.id if opened.chat else None, self.newest_run: opened.newest_run_id,
+            self.box: gr.update(submit_btn=True, stop_btn=False), self.blind: opened.is_blind,
+        }
+        for number, side in enumerate(self.sides[: len(opened.sides)]):
+            updates[side.said] = view.column(opened.turns, number)
+            updates[side.note] = "" if opened.hides_names else view.idle_note(self.workers, opened, number)
+        return updates
+
+    def _frame(self, opened: Opened) -> dict[Any, Any]:
+        """Return the updates of what stands around the conversations: who answers, and the ballot."""
+        masked = opened.is_blind and bool(opened.turns)
+        listed = sorted(opened.sides, key=opened.known.index) if opened.is_blind else list(opened.sides)
+        demo = any(speaker.model == DEMO for speaker in opened.sides)
+        frame: dict[Any, Any] = {
+            self.hint: view.hint(opened), self.ballot: gr.update(visible=bool(opened.turns)),
+            self.verdict: view.vote_line(opened), self.chips: gr.update(visible=demo and bool(suggestions())),
+            self.add: gr.update(visible=len(opened.sides) < len(votes.CHOICES)),
+        }
+        closed = opened.is_blind and not opened.hides_names
+        for number, choice in enumerate(self.buttons):
+            there = choice in WORDS or number < len(opened.sides)
+            frame[self.buttons[choice]] = gr.update(visible=there, interactive=not closed)
+        for number, side in enumerate(self.sides):
+            there = number < len(opened.sides)
+            frame[side.column] = gr.update(visible=there)
+            value = {"value": listed[number].key} if there else {"value": ""} if number > 1 else {}
+            frame[side.who] = gr.update(choices=choices(opened.known, number), visible=not masked, **value)
+            frame[side.name] = gr.update(value=view.heading(opened, number) if there else "", visible=masked)
+        return frame

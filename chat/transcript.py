@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chat.speakers import Speaker, default_pair, newest_run_id, speakers
+from chat.speakers import Speaker, default_pair, find, newest_run_id, speakers
+from errors import NotFoundError
 from storage import Chat, ChatMessage, ChatVote, Store
 
 Message = dict[str, str]
@@ -41,16 +42,22 @@ class Turn:
 class Opened:
     """A project's chat as the page shows it when it opens.
 
-    known: everyone who can be chosen; pair: who is chosen; chat: the stored chat, None for a fresh one;
+    known: everyone who can be chosen; sides: who answers, left to right; chat: the stored chat, None for a fresh one;
     settings: those of its last answer, empty for a fresh one; newest_run_id: of the project's finished runs.
     """
 
     known: list[Speaker]
-    pair: tuple[Speaker, Speaker]
+    sides: tuple[Speaker, ...]
     chat: Chat | None
     turns: list[Turn]
     settings: dict[str, Any]
     newest_run_id: int | None
+    is_blind: bool = False
+
+    @property
+    def hides_names(self) -> bool:
+        """True while nobody is to see who answers on which side: in a blind chat before its vote."""
+        return self.is_blind and not any(turn.votes for turn in self.turns)
 
 
 def turns(store: Store, chat_id: int) -> list[Turn]:
@@ -108,15 +115,17 @@ def asked(past: Sequence[Turn], turn: Turn, side: int) -> list[Message]:
     return [*messages, *history(past, side, turn.goes_on_from), {"role": "user", "content": turn.question.content}]
 
 
-def fresh(store: Store, project_id: int | None, pair: tuple[Speaker, Speaker]) -> Opened:
-    """Return what the page shows before the first message to a pair; nothing is stored."""
-    return Opened(speakers(store, project_id), pair, None, [], {}, newest_run_id(store, project_id))
+def fresh(store: Store, project_id: int | None, sides: tuple[Speaker, ...], is_blind: bool = False) -> Opened:
+    """Return what the page shows before the first message to some speakers; nothing is stored."""
+    return Opened(speakers(store, project_id), sides, None, [], {}, newest_run_id(store, project_id), is_blind)
 
 
-def begin(store: Store, project_id: int | None, pair: tuple[Speaker, Speaker]) -> Opened:
+def begin(store: Store, project_id: int | None, sides: tuple[Speaker, ...], is_blind: bool = False) -> Opened:
     """Store an empty chat and return it, so that a reloaded page shows it and not the one before."""
-    chat = store.chats.create([speaker.key for speaker in pair], {}, project_id)
-    return replace(fresh(store, project_id, pair), chat=chat)
+    if is_blind:  # its sides are shuffled with the first message
+        return fresh(store, project_id, sides, is_blind)
+    chat = store.chats.create([speaker.key for speaker in sides], {}, project_id)
+    return replace(fresh(store, project_id, sides), chat=chat)
 
 
 def reopen(store: Store, project_id: int | None) -> Opened:
@@ -126,15 +135,23 @@ def reopen(store: Store, project_id: int | None) -> Opened:
     chat's models are gone.
     """
     empty = fresh(store, project_id, default_pair(store, project_id))
-    known, newest = empty.known, empty.newest_run_id
     if project_id is None or not (chats := store.chats.list(project_id)):
         return empty
-    chat, by_key = chats[0], {speaker.key: speaker for speaker in known}
+    chat, newest = chats[0], empty.newest_run_id
     if newest is not None and (store.runs.get(newest).ended_at or 0.0) > chat.created_at:
         return empty
-    if len(chat.models) != 2 or not set(chat.models) <= set(by_key):
+    try:
+        return open_chat(store, project_id, chat.id)
+    except NotFoundError:
         return empty
-    past = turns(store, chat.id)
+
+
+def open_chat(store: Store, project_id: int | None, chat_id: int) -> Opened:
+    """Return a stored chat as it stands. Raises NotFoundError when it, or one of its models, is not there any more."""
+    chat = store.chats.get(chat_id)
+    sides, past = find(store, project_id, *chat.models), turns(store, chat.id)
     settings = next((answer.settings for turn in reversed(past) for answer in turn.answers if answer), None)
-    pair = (by_key[chat.models[0]], by_key[chat.models[1]])
-    return Opened(known, pair, chat, past, settings or chat.settings, newest)
+    return Opened(
+        speakers(store, project_id), sides, chat, past, settings or chat.settings, newest_run_id(store, project_id),
+        chat.is_blind,
+    )

@@ -5,12 +5,16 @@ Text of models and people goes into messages only; the lines hold our own words 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from chat.answering import Answer
 from chat.session import SideBySide
 from chat.speakers import DEMO, Speaker
 from chat.transcript import Opened, Turn
+from chat.votes import CHOICES
 from errors import AppError
 from models.client import Workers
 from storage import ChatMessage
@@ -27,15 +31,32 @@ DEMO_LINE = (
     "The demo is a tiny model: it answers simple everyday questions, in English or Chinese, and it is often wrong."
 )
 TRAIN_LINE = "Train first; then the tuned model appears here. Until then the same model is on both sides."
+BLIND_LINE = "Blind: who answers on which side is shown after your vote, which then is final."
+QUESTION, THOUGHT, ANSWER, NOTE = "question", "thought", "answer", "note"
+THINKING = re.compile(r"\s*<think>(.*?)(?:</think>|\Z)\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One message of a side as it is shown. what: QUESTION, THOUGHT, ANSWER or NOTE; question_id: of its turn."""
+
+    shown: Shown
+    question_id: int
+    what: str
 
 
 def column(past: list[Turn], side: int) -> list[Shown]:
     """Return the stored turns as one side saw them."""
-    shown: list[Shown] = []
-    for turn in past:
-        shown.append(_message("user", turn.question.content))
-        shown.extend(_stored(turn.answers[side]))
-    return shown
+    return [entry.shown for entry in entries(past, side)]
+
+
+def entries(past: list[Turn], side: int) -> list[Entry]:
+    """Return the messages of the stored turns on one side, in the order in which they are shown."""
+    return [
+        Entry(shown, turn.question.id, what)
+        for turn in past
+        for what, shown in [(QUESTION, _message("user", turn.question.content)), *_stored(turn.answers[side])]
+    ]
 
 
 def live(snapshot: SideBySide, side: int) -> list[Shown]:
@@ -44,23 +65,23 @@ def live(snapshot: SideBySide, side: int) -> list[Shown]:
     shown = [*column(snapshot.past, side), _message("user", snapshot.question)]
     if not answer.is_done and not answer.text:
         return [*shown, _message("assistant", f"*{_pending(answer)}*")]
-    return [*shown, *_answer(answer.text, answer.finish_reason if answer.is_done else None, answer.error)]
+    return [*shown, *(each for _, each in _answer(answer.text, answer.finish_reason if answer.is_done else None, answer.error))]
 
 
-def note(answer: Answer) -> str:
-    """Return the line under a side whose answer is, or was just, written."""
+def note(answer: Answer, hides_names: bool = False) -> str:
+    """Return the line under a side whose answer is, or was just, written. hides_names: without what tells its model."""
     if not answer.is_done and not answer.text:
         return ""  # the conversation itself says what is waited for
     return _figures(
-        answer.finish_reason if answer.is_done else None, answer.tokens, answer.tokens_per_second, answer.seed,
-        answer.left_out,
+        answer.finish_reason if answer.is_done else None, answer.tokens,
+        None if hides_names else answer.tokens_per_second, answer.seed, answer.left_out,
     )
 
 
 def idle_note(workers: Workers, opened: Opened, side: int) -> str:
     """Return the line under a side while nothing is written: of its last answer, else of its model's process."""
     try:
-        state = workers.state(opened.pair[side].model)
+        state = workers.state(opened.sides[side].model)
     except AppError as error:
         return str(error)
     answer = opened.turns[-1].answers[side] if opened.turns else None
@@ -70,43 +91,82 @@ def idle_note(workers: Workers, opened: Opened, side: int) -> str:
     return _figures(answer.finish_reason, known.get("tokens", 0), None, known.get("seed"), known.get("left_out", 0))
 
 
-def hint(pair: tuple[Speaker, Speaker]) -> str:
-    """Return what to know of the two speakers before reading them; empty when there is nothing to say."""
+def hint(opened: Opened) -> str:
+    """Return what to know of the speakers before reading them; empty when there is nothing to say."""
     lines = []
-    if all(speaker.run_id is None for speaker in pair):
-        lines.append(TRAIN_LINE if pair[0] == pair[1] else "Both sides are untrained models.")
-    if any(speaker.model == DEMO for speaker in pair):
+    if opened.hides_names:
+        lines.append(BLIND_LINE)
+    elif all(speaker.run_id is None for speaker in opened.sides):
+        lines.append(TRAIN_LINE if len(set(opened.sides)) == 1 else "All sides are untrained models.")
+    if any(speaker.model == DEMO for speaker in opened.sides):
         lines.append(DEMO_LINE)
     return " ".join(lines)
 
 
-def _message(role: str, text: str) -> Shown:
+def heading(opened: Opened, side: int) -> str:
+    """Return who answers on a side of a blind chat: its letter, and after the vote its name."""
+    return f"**{CHOICES[side]}**" + ("" if opened.hides_names else f": {plain(opened.sides[side].label)}")
+
+
+def vote_line(opened: Opened) -> str:
+    """Return what was voted on the last answers, in words; what to do where nothing was."""
+    votes = opened.turns[-1].votes if opened.turns else ()
+    if not votes:
+        return "Which answer is better? You need not wait for the end." if opened.turns else ""
+    latest = votes[-1]
+    said = {"tie": "they are equally good", "both_bad": "none of them is good"}.get(latest.verdict)
+    side = latest.side or 0
+    said = said or f"{CHOICES[side]} ({plain(opened.sides[side].label)}) is better"
+    after = "It is final; your next message begins a new blind chat." if opened.is_blind else "Vote again to change it."
+    if not opened.is_blind and latest.verdict == "chosen":
+        after += " All sides go on from that answer."
+    return f"Your vote: {said}. {after}"
+
+
+def plain(text: str) -> str:
+    """Return a name so that Markdown shows it as it is."""
+    return re.sub(r"([\\`*_{}\[\]()#+.!|<>~&$-])", r"\\\1", text)
+
+
+def _message(role: str, text: str, **more: Any) -> Shown:
     # As a part, not as a bare string: a bare one loses its indentation.
-    return {"role": role, "content": [{"type": "text", "text": text}]}
+    return {"role": role, "content": [{"type": "text", "text": text}], **more}
 
 
-def _stored(answer: ChatMessage | None) -> list[Shown]:
+def _stored(answer: ChatMessage | None) -> list[tuple[str, Shown]]:
     if answer is None:
         unknown = "No answer yet: it is being written on another page, or the program ended meanwhile."
         return _answer("", "error", unknown)
     return _answer(answer.content, answer.finish_reason, (answer.settings or {}).get("error", ""))
 
 
-def _answer(text: str, finish_reason: str | None, error: str) -> list[Shown]:
-    """Return an answer's text, and after it what went wrong, if something did."""
-    shown = [_message("assistant", text)] if text.strip() else []
+def _answer(text: str, finish_reason: str | None, error: str) -> list[tuple[str, Shown]]:
+    """Return an answer's thoughts, folded, its text, and after it what went wrong, if something did."""
+    shown = list(_parts(text, finish_reason is not None)) if text.strip() else []
     if finish_reason == "error":
-        shown.append(_message("assistant", f"⚠️ {error}"))
+        shown.append((NOTE, _message("assistant", f"⚠️ {error}")))
     elif finish_reason is not None and not shown:
         nothing = "stopped before the first word" if finish_reason == "stopped" else "an empty answer"
-        shown.append(_message("assistant", f"*({nothing})*"))
+        shown.append((NOTE, _message("assistant", f"*({nothing})*")))
     return shown
+
+
+def _parts(text: str, is_done: bool) -> Iterator[tuple[str, Shown]]:
+    """Split what a model thought before it answered from the answer."""
+    thought = THINKING.match(text)
+    if thought is not None:
+        status = "done" if is_done or thought.end() < len(text) else "pending"
+        metadata = {"title": "Thinking", "status": status}
+        yield THOUGHT, _message("assistant", thought[1].strip() or "…", metadata=metadata)
+        text = text[thought.end() :]
+    if text.strip():
+        yield ANSWER, _message("assistant", text)
 
 
 def _pending(answer: Answer) -> str:
     if answer.state == "loading" and answer.seconds > 0.5:
         return f"Loading the model… {answer.seconds:.0f} s"
-    return "Thinking…"
+    return "Waiting for the first word…"
 
 
 def _figures(

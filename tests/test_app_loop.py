@@ -106,7 +106,7 @@ def test_the_whole_loop_in_a_browser(browser: Browser, tmp_path: Path) -> None:
         photograph(page, "3-trained")
 
         open_tab(page, "Chat")
-        expect(page.locator("#chat-right-model input")).to_have_value(re.compile("Run 1"))
+        expect(page.locator("#chat-b-model input")).to_have_value(re.compile("Run 1"))
         assert all(ask(page, "How do I light a campfire?"))
         photograph(page, "4-chat")
         assert all(ask(page, "And what do owls eat?"))
@@ -126,12 +126,12 @@ def wait_for_change(page: Page, selector: str, before: str) -> None:
 
 def ask(page: Page, question: str) -> list[str]:
     """Ask both sides and return their whole answers; the line under a side names the seed once it has ended."""
-    said = [page.locator(f"#chat-{side} [data-testid=bot]") for side in ("left", "right")]
+    said = [page.locator(f"#chat-{side} [data-testid=bot]") for side in ("a", "b")]
     before = said[0].count()
     box = page.locator("#chat-box textarea")
     box.fill(question)
     box.press("Enter")
-    for side, answers in zip(("left", "right"), said):
+    for side, answers in zip(("a", "b"), said):
         expect(answers).to_have_count(before + 1, timeout=SLOW_MS)
         expect(page.locator(f"#chat-{side}-note")).to_contain_text("seed", timeout=SLOW_MS)
     return [answers.last.inner_text().strip() for answers in said]

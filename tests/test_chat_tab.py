@@ -27,11 +27,12 @@ def make_app(store: Store, workers: FakeWorkers) -> fastapi.FastAPI:
     """Return an app whose page has the header's list of projects and the Chat tab behind another one."""
     with gr.Blocks(analytics_enabled=False) as page:
         project = gr.Dropdown([], label="Project", elem_id="project")
+        annotator = gr.Textbox("ann", label="Your name", elem_id="annotator")
         with gr.Tabs():
             with gr.Tab("Label", id="label"):
                 gr.Markdown("Labels are here.")
             with gr.Tab("Chat", id="chat") as tab:
-                chat_tab.build(page, tab, store, project, workers)
+                chat_tab.build(page, tab, store, project, annotator, workers)
 
         def newest() -> gr.Dropdown:
             listed = store.projects.list()
@@ -76,7 +77,7 @@ class Room:
     def go(self, page: Page) -> None:
         """Choose the tab and wait until it shows the project."""
         page.get_by_role("tab", name="Chat").click()
-        expect(page.locator("#chat-right-model input")).to_have_value(f"Run {self.run_id} · DPO")
+        expect(page.locator("#chat-b-model input")).to_have_value(f"Run {self.run_id} · DPO")
 
 
 @pytest.fixture(scope="module")
@@ -106,19 +107,19 @@ def test_both_sides_answer_and_a_reload_brings_the_chat_back(room: Room) -> None
     with room.enter() as page:
         room.go(page)
         say(page, "Who are you?")
-        expect(page.locator("#chat-left [data-testid=bot]")).to_have_text("From the base")
-        expect(page.locator("#chat-right [data-testid=bot]")).to_have_text("From the run")
-        expect(page.locator("#chat-left-note")).to_contain_text("2 tokens")
+        expect(page.locator("#chat-a [data-testid=bot]")).to_have_text("From the base")
+        expect(page.locator("#chat-b [data-testid=bot]")).to_have_text("From the run")
+        expect(page.locator("#chat-a-note")).to_contain_text("2 tokens")
         expect(page.locator("#chat-box textarea")).to_have_value("")
         page.reload()
         room.go(page)
-        expect(page.locator("#chat-left [data-testid=user]")).to_have_text("Who are you?")
-        expect(page.locator("#chat-right [data-testid=bot]")).to_have_text("From the run")
+        expect(page.locator("#chat-a [data-testid=user]")).to_have_text("Who are you?")
+        expect(page.locator("#chat-b [data-testid=bot]")).to_have_text("From the run")
         page.get_by_role("button", name="New chat").click()
-        expect(page.locator("#chat-left [data-testid=user]")).to_have_count(0)
+        expect(page.locator("#chat-a [data-testid=user]")).to_have_count(0)
         page.reload()
         room.go(page)
-        expect(page.locator("#chat-left [data-testid=user]")).to_have_count(0)
+        expect(page.locator("#chat-a [data-testid=user]")).to_have_count(0)
 
 
 def test_stop_ends_both_answers_and_the_next_message_goes_through(room: Room) -> None:
@@ -126,15 +127,15 @@ def test_stop_ends_both_answers_and_the_next_message_goes_through(room: Room) ->
     with room.enter() as page:
         room.go(page)
         say(page, "Count")
-        expect(page.locator("#chat-right [data-testid=bot]")).to_contain_text("w2")
+        expect(page.locator("#chat-b [data-testid=bot]")).to_contain_text("w2")
         page.get_by_test_id("stop-button").click()
-        expect(page.locator("#chat-left-note")).to_contain_text("Stopped")
-        expect(page.locator("#chat-right-note")).to_contain_text("Stopped")
+        expect(page.locator("#chat-a-note")).to_contain_text("Stopped")
+        expect(page.locator("#chat-b-note")).to_contain_text("Stopped")
         assert room.server.wait(lambda: room.server.cut == 2, 20)
         room.base.words = room.tuned.words = ["Done"]
         say(page, "Again")
-        expect(page.locator("#chat-left [data-testid=bot]")).to_have_count(2)
-        expect(page.locator("#chat-left [data-testid=bot]").last).to_have_text("Done")
+        expect(page.locator("#chat-a [data-testid=bot]")).to_have_count(2)
+        expect(page.locator("#chat-a [data-testid=bot]").last).to_have_text("Done")
         expect(page.get_by_test_id("submit-button")).to_be_visible()
 
 
@@ -143,12 +144,12 @@ def test_a_new_chat_in_the_middle_of_an_answer_stays_empty(room: Room) -> None:
     with room.enter() as page:
         room.go(page)
         say(page, "Count")
-        expect(page.locator("#chat-right [data-testid=bot]")).to_contain_text("w2")
+        expect(page.locator("#chat-b [data-testid=bot]")).to_contain_text("w2")
         page.get_by_role("button", name="New chat").click()
         assert room.server.wait(lambda: room.server.open == 0, 20)
-        expect(page.locator("#chat-left [data-testid=user]")).to_have_count(0)
+        expect(page.locator("#chat-a [data-testid=user]")).to_have_count(0)
         page.wait_for_timeout(400)  # what was on its way would have arrived
-        expect(page.locator("#chat-left [data-testid=user]")).to_have_count(0)
+        expect(page.locator("#chat-a [data-testid=user]")).to_have_count(0)
         expect(page.get_by_test_id("submit-button")).to_be_visible()
 
 
@@ -157,11 +158,11 @@ def test_leaving_the_page_ends_the_answers(room: Room) -> None:
     with room.enter() as page:
         room.go(page)
         say(page, "Count")
-        expect(page.locator("#chat-right [data-testid=bot]")).to_contain_text("w2")
+        expect(page.locator("#chat-b [data-testid=bot]")).to_contain_text("w2")
         page.reload()
         assert room.server.wait(lambda: room.server.cut == 2, 20)
         room.go(page)
-        expect(page.locator("#chat-left [data-testid=bot]")).to_contain_text("w2")
+        expect(page.locator("#chat-a [data-testid=bot]")).to_contain_text("w2")
 
 
 def test_a_side_that_fails_and_an_empty_message_are_sentences(room: Room) -> None:
@@ -171,8 +172,8 @@ def test_a_side_that_fails_and_an_empty_message_are_sentences(room: Room) -> Non
         say(page, "   ")
         expect(page.get_by_text("Write a message first.")).to_be_visible()
         say(page, "Hi")
-        expect(page.locator("#chat-left [data-testid=bot]")).to_have_text("From the base")
-        expect(page.locator("#chat-right [data-testid=bot]")).to_contain_text("no memory left")
+        expect(page.locator("#chat-a [data-testid=bot]")).to_have_text("From the base")
+        expect(page.locator("#chat-b [data-testid=bot]")).to_contain_text("no memory left")
 
 
 def test_hostile_text_is_only_text(room: Room) -> None:
@@ -182,11 +183,11 @@ def test_hostile_text_is_only_text(room: Room) -> None:
         page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
         room.go(page)
         say(page, HOSTILE)
-        left = page.locator("#chat-left [data-testid=bot]")
+        left = page.locator("#chat-a [data-testid=bot]")
         expect(left.last).to_contain_text("${alert(3)} costs $5 to $10")
         expect(left.last).not_to_contain_text("<think>")
-        expect(page.get_by_text("Reasoning")).to_be_visible()
-        assert dialogs == [] and page.locator("#chat-left [onerror]").count() == 0
+        expect(page.get_by_text("Thinking", exact=True)).to_be_visible()
+        assert dialogs == [] and page.locator("#chat-a [onerror]").count() == 0
 
 
 def test_suggestions_settings_and_other_models_do_what_they_say(room: Room) -> None:
@@ -199,20 +200,20 @@ def test_suggestions_settings_and_other_models_do_what_they_say(room: Room) -> N
         expect(page.locator("#chat-seed input, #chat-seed textarea")).to_have_value("")
         page.locator("#chat-seed input, #chat-seed textarea").fill("41")
         page.get_by_role("button", name="What do owls eat?").click()
-        expect(page.locator("#chat-right [data-testid=user]")).to_have_text("What do owls eat?")
-        expect(page.locator("#chat-right-note")).to_contain_text("seed 41")
+        expect(page.locator("#chat-b [data-testid=user]")).to_have_text("What do owls eat?")
+        expect(page.locator("#chat-b-note")).to_contain_text("seed 41")
         newer = finished_run(room.store, room.project.id)
         room.server.manners[f"run-{newer}"] = Manner(["Newer"])
         page.get_by_role("tab", name="Label").click()
         page.get_by_role("tab", name="Chat").click()
-        expect(page.locator("#chat-right-model input")).to_have_value(f"Run {newer} · DPO")
-        expect(page.locator("#chat-right [data-testid=user]")).to_have_count(0)
-        page.locator("#chat-left-model input").click()
+        expect(page.locator("#chat-b-model input")).to_have_value(f"Run {newer} · DPO")
+        expect(page.locator("#chat-b [data-testid=user]")).to_have_count(0)
+        page.locator("#chat-a-model input").click()
         page.get_by_role("option", name=f"Run {room.run_id} · DPO", exact=True).click()
         say(page, "Hi")
-        expect(page.locator("#chat-left [data-testid=bot]")).to_have_text("From the run")
-        expect(page.locator("#chat-right [data-testid=bot]")).to_have_text("Newer")
+        expect(page.locator("#chat-a [data-testid=bot]")).to_have_text("From the run")
+        expect(page.locator("#chat-b [data-testid=bot]")).to_have_text("Newer")
         page.get_by_label("Project").click()
         page.get_by_role("option", name="Untrained").click()
         expect(page.locator("#chat-hint")).to_contain_text("Train first")
-        expect(page.locator("#chat-left [data-testid=user]")).to_have_count(0)
+        expect(page.locator("#chat-a [data-testid=user]")).to_have_count(0)

@@ -1,0 +1,101 @@
+"""The folded list of conversations under a chat: search, open, name, take out. Does not know what is shown of one."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from chat.library.exporting import as_json, as_markdown
+from chat.transcript import Opened
+from errors import ConfigError, reported
+from storage import Store
+
+COLUMNS = ("Number", "Conversation", "Models", "Questions", "Votes", "Begun")
+MOST_LETTERS = 80
+HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
+guarded = reported(gr.Warning, gr.skip)
+
+
+class Library:
+    """The components of the list. table: a click on its row opens the conversation of the number in its first cell."""
+
+    def __init__(self, store: Store) -> None:
+        """Lay it out, inside the block that is open."""
+        self.store = store
+        self._folder: Path | None = None
+        with gr.Accordion("Conversations", open=False, elem_id="chat-library"):
+            self.words = gr.Textbox(
+                label="Search", placeholder="Words of a name, a question or an answer", elem_id="chat-search", max_lines=1
+            )
+            self.table = gr.Dataframe(
+                headers=list(COLUMNS), value=[], interactive=False, wrap=True, elem_id="chat-list", show_row_numbers=False,
+                max_height=320, buttons=[], datatype="str", column_widths=[70, 380, 240, 90, 70, 130],
+                label="Click one to open it",
+            )
+            with gr.Row(equal_height=True):
+                self.name = gr.Textbox(
+                    label="Name of the open conversation", elem_id="chat-rename", max_lines=1, max_length=200, scale=3
+                )
+                self.rename = gr.Button("Keep the name", scale=1, min_width=120, elem_id="chat-rename-button")
+                self.markdown = gr.DownloadButton("Download as text", scale=1, min_width=140, elem_id="chat-markdown")
+                self.json = gr.DownloadButton("Download as JSON", scale=1, min_width=140, elem_id="chat-json")
+        self.parts = [self.table, self.name, self.markdown, self.json]
+
+    def connect(self, project: gr.Dropdown, chat_id: gr.State) -> None:
+        """Connect what changes only the list itself."""
+        self.words.change(self.search, [project, self.words], self.table, queue=False, **HIDDEN)
+        gr.on(
+            [self.rename.click, self.name.submit], self.keep_name, [project, self.words, chat_id, self.name], self.table,
+            **HIDDEN,
+        )
+
+    def updates(self, opened: Opened) -> dict[Any, Any]:
+        """Return the updates that show a conversation as the open one, in the list of its project."""
+        chat = opened.chat
+        used = chat is not None and bool(opened.turns)
+        paths = self._written(chat.id) if used else (None, None)
+        updates: dict[Any, Any] = {self.name: chat.name if chat else ""}
+        for button, path in zip((self.markdown, self.json), paths):
+            updates[button] = gr.update(value=path, interactive=used)
+        if chat is not None:
+            updates[self.table] = self.rows(chat.project_id, "")
+        return updates
+
+    @guarded
+    def search(self, project_id: int | None, words: str) -> Any:
+        """List the conversations that hold some words."""
+        return self.rows(project_id, words)
+
+    @guarded
+    def keep_name(self, project_id: int | None, words: str, chat_id: int | None, name: str) -> Any:
+        """Name the open conversation."""
+        if chat_id is None:
+            raise ConfigError("Open a conversation first.")
+        self.store.chats.rename(chat_id, name)
+        return self.rows(project_id, words)
+
+    def rows(self, project_id: int | None, words: str) -> list[list[str]]:
+        """Return the rows of the list."""
+        return [
+            [
+                str(entry.chat.id), _short(entry.title), "hidden until the vote" if entry.chat.is_blind and not entry.votes
+                else ", ".join(entry.chat.models), str(entry.questions), str(entry.votes),
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.chat.created_at)),
+            ]
+            for entry in self.store.chats.search(project_id, words)
+        ]
+
+    def _written(self, chat_id: int) -> tuple[str, str]:
+        self._folder = self._folder or Path(tempfile.mkdtemp(prefix="preference-studio-chats-"))
+        paths = self._folder / f"chat-{chat_id}.md", self._folder / f"chat-{chat_id}.json"
+        for path, text in zip(paths, (as_markdown(self.store, chat_id), as_json(self.store, chat_id))):
+            path.write_text(text, encoding="utf-8")
+        return str(paths[0]), str(paths[1])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 1]}…"

@@ -1,0 +1,1 @@
+"""The settings of a chat: how answers are drawn, and what the models are told first."""
