@@ -1,0 +1,42 @@
+"""What the API serves: a base model and those finished runs that were trained on it. Imports torch; does not know HTTP."""
+
+from __future__ import annotations
+
+from errors import ModelError
+from models import catalog
+from models.protocol import ChatRequest, ProtocolError
+from models.service import BASE, Prepared, Service
+from publish.source import list_finished, provenance
+from storage import Run, Store
+
+
+class PublishedService(Service):
+    """A worker's service that names and serves only what fits its base."""
+
+    def __init__(self, store: Store, model: str, device: str = "auto") -> None:
+        """Load nothing yet. model: the base as `catalog.resolve` takes it. Raises ModelError for an unknown one."""
+        super().__init__(model, store.folder / "runs", device)
+        self._store = store
+        self._identity = catalog.identity(model)
+
+    def names(self) -> list[str]:
+        """Return the names that can be asked for now: the base first, then its finished runs by number."""
+        runs = sorted(run.id for run in list_finished(self._store, None) if self._fits(run))
+        return [BASE, *(f"run-{run_id}" for run_id in runs)]
+
+    def prepare(self, request: ChatRequest) -> Prepared:
+        """Find the adapter and render the prompt, as the worker does. Raises ProtocolError for a name not served."""
+        served = self.names()
+        if request.model not in served:
+            raise ProtocolError(
+                f'There is no model "{request.model}" here, only {", ".join(served)}.', 404, "not_found_error"
+            )
+        return super().prepare(request)
+
+    def _fits(self, run: Run) -> bool:
+        """Say whether a run was trained on this base: by what it wrote then, else by its base's name."""
+        recorded = provenance(self._store, run).get("base_identity")
+        try:
+            return (recorded or catalog.identity(run.model)) == self._identity
+        except ModelError:
+            return False
