@@ -1,18 +1,14 @@
-"""LoRA adapters that share one base model, each applied to its own rows of a batch.
+"""LoRA adapters that share one base model, read from their folders and checked against it.
 
-A forward hook on every adapted linear layer adds B(A x) · scale to the rows of each adapter (and scales them, for
-DoRA), in place; rows of the
-base are never touched, so they are exactly the base's. Does not know prompts, sampling or training.
+How their rows of a batch get them is `lora_rows`'. Does not know prompts, sampling or training.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +18,7 @@ import torch
 from errors import ModelError
 from models.catalog import identity
 from models.lora_files import CONFIG, PROVENANCE, WEIGHTS, LoraLayer, lora_weights
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """One adapted layer, ready to use on the base's device: y becomes (y + x · down · up) · factor + shift.
-
-    down: Aᵀ [in, r]; up: Bᵀ · scale [r, out]. factor, shift: DoRA's, [out]; None where there is none.
-    """
-
-    down: torch.Tensor
-    up: torch.Tensor
-    factor: torch.Tensor | None = None
-    shift: torch.Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Adapter:
-    """An adapter in memory: its layers by their names in the base model."""
-
-    name: str
-    layers: dict[str, _Layer] = field(repr=False)
+from models.lora_rows import Adapter, Layer, LoraRows
 
 
 class AdapterSet:
@@ -54,9 +31,7 @@ class AdapterSet:
         self._layers = dict(model.named_modules())
         self._loaded: dict[str, tuple[Any, Adapter]] = {}
         self._lock = threading.Lock()
-        self._hooked: set[str] = set()
-        self._count = 0
-        self._groups: list[tuple[int, int, Adapter]] = []
+        self._rows = LoraRows(self._layers)
 
     def load(self, name: str, folder: Path) -> Adapter:
         """Return the adapter in a folder as peft saves it; it is read again when its files have changed.
@@ -78,43 +53,10 @@ class AdapterSet:
 
         adapters: one for each row, None for the base. Rows of one adapter are fastest side by side.
         """
-        spans, start = [], 0
-        for adapter, members in groupby(adapters):
-            stop = start + len(list(members))
-            if adapter is not None:
-                spans.append((start, stop, adapter))
-                self._hook(adapter)
-            start = stop
-        self._groups, self._count = spans, start
-        try:
+        with self._rows.apply(adapters):
             yield
-        finally:
-            self._groups = []
 
-    def _hook(self, adapter: Adapter) -> None:
-        for name in adapter.layers.keys() - self._hooked:
-            self._layers[name].register_forward_hook(self._make_hook(name))
-            self._hooked.add(name)
-
-    def _make_hook(self, name: str) -> Callable:
-        def add(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            for start, stop, adapter in self._groups:
-                layer = adapter.layers.get(name)
-                if layer is None:
-                    continue
-                states = arguments[0]
-                if states.shape[0] != self._count:
-                    raise ModelError(f"{adapter.name} cannot be used: the rows of a batch are mixed at layer {name}.")
-                low = states[start:stop].reshape(-1, states.shape[-1]) @ layer.down
-                rows = output[start:stop].view(-1, output.shape[-1]).addmm_(low, layer.up)
-                if layer.factor is not None:
-                    rows.mul_(layer.factor)
-                if layer.shift is not None:
-                    rows.add_(layer.shift)
-
-        return add
-
-    def _read(self, name: str, folder: Path) -> dict[str, _Layer]:
+    def _read(self, name: str, folder: Path) -> dict[str, Layer]:
         try:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             tensors = safetensors.torch.load_file(folder / WEIGHTS)
@@ -153,7 +95,7 @@ class AdapterSet:
 
 
 @torch.no_grad()
-def _prepared(module: torch.nn.Module, lora: LoraLayer) -> _Layer:
+def _prepared(module: torch.nn.Module, lora: LoraLayer) -> Layer:
     """Bring an adapter to the device and precision of its layer.
 
     DoRA keeps the direction of each row of W + scale · B A and learns its length, so the output without bias is
@@ -163,12 +105,12 @@ def _prepared(module: torch.nn.Module, lora: LoraLayer) -> _Layer:
     up = lora.up.float() * lora.scale
     down, up = (part.to(weight.device, weight.dtype).t().contiguous() for part in (lora.down, up))
     if lora.lengths is None:
-        return _Layer(down, up)
+        return Layer(down, up)
     rows = weight.float() if isinstance(module, torch.nn.Linear) else weight.float().t()
     rows = rows + lora.scale * (lora.up.float() @ lora.down.float()).to(weight.device)
     factor = lora.lengths.to(weight.device).float() / rows.norm(dim=1)
     shift = None if bias is None else (bias.float() * (1 - factor)).to(weight.dtype)
-    return _Layer(down, up, factor.to(weight.dtype), shift)
+    return Layer(down, up, factor.to(weight.dtype), shift)
 
 
 def _identity(model: str) -> str | None:

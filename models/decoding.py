@@ -59,6 +59,8 @@ class Decoder:
         self._stop_ids = stop_ids(loaded)
         parameters = inspect.signature(loaded.model.forward).parameters
         self._takes_positions = "position_ids" in parameters
+        # Its newer name; the old one still works, with a warning each time.
+        self._cache_argument = "cache" if "cache" in parameters else "past_key_values"
         self._extra = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self._clear()
 
@@ -111,7 +113,7 @@ class Decoder:
 
     def _prefill_groups(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Cut new rows into groups that are read at once; a cache that nobody can join takes all in one."""
-        if not cache_rows.is_plain(DynamicCache(config=self._model.config)):
+        if not cache_rows.is_plain(cache_rows.roomy(self._model.config)):
             return [list(rows)] if rows else []
         groups: list[list[Row]] = []
         room = 0
@@ -131,7 +133,7 @@ class Decoder:
         width = max(len(ids) for _, ids in prompts)
         starts = [width - len(ids) for _, ids in prompts]
         padded = [[self._pad_id] * start + list(ids) for start, (_, ids) in zip(starts, prompts)]
-        cache = DynamicCache(config=self._model.config)
+        cache = cache_rows.roomy(self._model.config)
         with self._adapters.rows([adapter for adapter, _ in prompts]):
             logits = self._forward(torch.tensor(padded, device=self._device), cache, starts, 0)
         if len(rows) > len(prompts):
@@ -162,7 +164,8 @@ class Decoder:
             inputs["attention_mask"] = (columns >= padding).long()
         if self._takes_positions:
             inputs["position_ids"] = (columns[seen:] - padding).clamp(min=0)
-        return self._model(input_ids=ids, past_key_values=cache, use_cache=True, **inputs).logits[:, -1]
+        inputs[self._cache_argument] = cache
+        return self._model(input_ids=ids, use_cache=True, **inputs).logits[:, -1]
 
     def _draw(self, rows: list[Row], logits: torch.Tensor) -> None:
         settings = [row.sampling for row in rows]

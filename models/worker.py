@@ -7,6 +7,7 @@ environment), its log (standard error) and its end. Does not know how text is ma
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -82,6 +83,9 @@ def _load(service: object) -> None:
     """Load the model; when that fails, end the process with one line that says why."""
     try:
         service.load()  # type: ignore[attr-defined]
+        # The libraries' objects stay: looking through all of them again stops an answer for a tenth of a second.
+        gc.collect()
+        gc.freeze()
         _log.info("ready")
     except ModelError as error:
         print(f"{ERROR_PREFIX}{error}", file=sys.stderr)

@@ -73,6 +73,55 @@ def test_each_row_equals_peft_with_its_adapter_and_base_rows_equal_the_base(
     assert not torch.allclose(mixed[0], base[0], atol=0.1)
 
 
+@pytest.mark.parametrize("counts", [(1, 1, 1), (2, 2, 2), (1, 2, 1)])
+def test_adapters_side_by_side_equal_peft_whether_or_not_they_share_a_product(
+    counts: tuple[int, ...], folder: Path, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    few = {"target_modules": ["q_proj", "down_proj"]}
+    kinds = [{"target_modules": "all-linear"}, few, {**few, "use_dora": True}, {"target_modules": ["q_proj", "v_proj"]}]
+    paths = [save_tiny_adapter(folder, tmp_path / str(seed), seed=seed, **kind) for seed, kind in enumerate(kinds)]
+    adapters = adapter_set(loaded)
+    stacked = [adapters.load(f"run-{seed}", path) for seed, path in enumerate(paths)]
+    ids = torch.arange(5 * (1 + sum(counts))).view(-1, 5) + 20
+    for first in (0, 1):  # without and with DoRA among them
+        chosen = [index for index, count in enumerate(counts, first) for _ in range(count)]
+        with torch.no_grad():
+            base = loaded.model(input_ids=ids).logits
+            with adapters.rows([None, *(stacked[index] for index in chosen)]):
+                mixed = loaded.model(input_ids=ids).logits
+        assert torch.equal(mixed[0], base[0])
+        for row, index in enumerate(chosen, 1):
+            expected = peft_logits(folder, paths[index], ids[row : row + 1])[0]
+            torch.testing.assert_close(mixed[row], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_rows_of_other_adapters_follow_a_change_of_the_batch(
+    folder: Path, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    adapters = adapter_set(loaded)
+    first, second = (
+        adapters.load(f"run-{seed}", save_tiny_adapter(folder, tmp_path / str(seed), seed=seed)) for seed in (1, 2)
+    )
+    alone = {}
+    for adapter in (None, first, second):
+        with torch.no_grad(), adapters.rows([adapter]):
+            alone[adapter] = loaded.model(input_ids=IDS[:1]).logits
+    for chosen in ([first, second], [second, first], [None, second], [second, None], [first, first], [None, first]):
+        with torch.no_grad(), adapters.rows(chosen):
+            found = loaded.model(input_ids=IDS[:1].expand(2, -1)).logits
+        for row, adapter in enumerate(chosen):
+            torch.testing.assert_close(found[row], alone[adapter][0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_batch_of_another_size_than_its_adapters_is_refused(
+    folder: Path, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    adapters = adapter_set(loaded)
+    with adapters.rows([adapters.load("run-1", save_tiny_adapter(folder, tmp_path / "a"))]):
+        with pytest.raises(ModelError, match="rows of a batch are mixed"):
+            loaded.model(input_ids=IDS)
+
+
 def test_an_adapter_of_a_conv1d_model_equals_peft(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "gpt2", "gpt2")
     adapter = save_tiny_adapter(folder, tmp_path / "a", target_modules=["c_attn", "c_proj"], fan_in_fan_out=True)
