@@ -18,7 +18,7 @@ from publish.card import adapter_card
 from publish.source import (
     BASE_FOLDER, CONFIG, PROVENANCE, WEIGHTS, Base, PublishError, base_of, finished, provenance, read_json,
 )
-from storage import Run, Store
+from storage import Store
 
 CARD = "README.md"
 # What an adapter's folder may hold besides its card; anything else in it is nobody's business elsewhere.
@@ -95,16 +95,6 @@ def published(store: Store, run_id: int, include_base: bool | None = None) -> di
     if inside:
         files.update(_base_files(base))
     return files
-
-
-def rank(store: Store, run: Run) -> int:
-    """Return the highest rank of a run's adapter, which a server has to make room for. Raises PublishError."""
-    config = read_json(store.runs.adapter_folder(run.id) / CONFIG)
-    ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
-    known = [each for each in ranks if isinstance(each, int)]
-    if not known:
-        raise PublishError(f"{store.runs.adapter_folder(run.id) / CONFIG} names no rank. Train the run again.")
-    return max(known)
 
 
 @contextmanager

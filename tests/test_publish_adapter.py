@@ -103,17 +103,16 @@ def hub_run(store: Store) -> Run:
     folder = store.runs.adapter_folder(run.id)
     folder.mkdir(parents=True)
     (folder / source.WEIGHTS).write_bytes(b"weights")
-    (folder / source.CONFIG).write_text('{"r": 8, "rank_pattern": {"q_proj": 24}, "base_model_name_or_path": "org/name"}')
+    (folder / source.CONFIG).write_text('{"r": 8, "base_model_name_or_path": "org/name"}')
     store.runs.end(run.id, "finished", "Finished.", adapter=f"runs/run-{run.id}/adapter")
     return store.runs.get(run.id)
 
 
-def test_a_base_of_a_hub_keeps_its_name_and_the_rank_is_the_highest(store: Store) -> None:
+def test_a_base_of_a_hub_keeps_its_name(store: Store) -> None:
     run = hub_run(store)
     files = adapter.published(store, run.id)
     assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "org/name"
     assert "base_model: org/name\n" in files["README.md"].decode().split("---")[1]
-    assert adapter.rank(store, run) == 24
 
 
 def test_what_cannot_be_published_is_said_and_nothing_is_left_behind(store: Store, tmp_path: Path, monkeypatch) -> None:

@@ -1,0 +1,154 @@
+"""The exact commands that serve a run elsewhere: vLLM, transformers, llama.cpp, Ollama. Runs none of them.
+
+What each server can do is from its own documentation and source: vLLM refuses DoRA and takes only certain ranks;
+llama.cpp's converter of adapters knows neither DoRA nor rank-stabilised scales; Ollama reads GGUF everywhere and
+safetensors only on some machines.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from publish import template
+from publish.card import program
+from publish.source import CONFIG, Base, PublishError, read_json
+from storage import Run
+
+# vLLM's `--max-lora-rank` takes one of these.
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+QUESTION = "What can you do?"
+DEMO_NOTE = "The demo's tokenizer needs transformers 5 or newer there."
+GGUF_DEMO_NOTE = "The converter knows the tokenizers of well-known models; the demo's is not one of them, so it will refuse it."
+
+
+@dataclass(frozen=True)
+class ServeCommand:
+    """One way to serve a run. lines: to copy as they are, none where something has to be done first, which `note`
+    says. language: "shell", "python" or "text" (a file)."""
+
+    title: str
+    lines: tuple[str, ...]
+    note: str = ""
+    language: str = "shell"
+
+    @property
+    def text(self) -> str:
+        """All lines, as they are copied."""
+        return "\n".join(self.lines)
+
+
+def commands(run: Run, base: Base, adapter_folder: Path, merged_folder: Path | None) -> list[ServeCommand]:
+    """Return the ways to serve a run, whose files are in folders of this machine; paths in them are shell-quoted.
+
+    merged_folder: of the merged weights; None where there are none. Raises PublishError when the adapter's config is
+    not there.
+    """
+    config = read_json(adapter_folder / CONFIG)
+    rank, dora, rslora = _rank(config, adapter_folder), bool(config.get("use_dora")), bool(config.get("use_rslora"))
+    name = f"run-{run.id}"
+    found = [_program(base, adapter_folder, merged_folder)]
+    if merged_folder is None:
+        found += [_vllm_adapter(name, base, adapter_folder, rank, dora), *_gguf_adapter(name, base, adapter_folder, dora or rslora)]
+        found.append(ServeCommand("transformers serve", (), "Merge the run first: it serves whole models."))
+    else:
+        found += [*_merged(name, base, merged_folder), *_gguf_merged(name, base, merged_folder)]
+    return [*found, *_ollama(name, base, merged_folder), _ask(name)]
+
+
+def _rank(config: dict, folder: Path) -> int:
+    ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
+    known = [each for each in ranks if isinstance(each, int)]
+    if not known:
+        raise PublishError(f"{folder / CONFIG} names no rank, or is not there. Put it back, or train the run again.")
+    return max(known)
+
+
+def _words(*words: object) -> str:
+    return shlex.join(str(word) for word in words)
+
+
+def _program(base: Base, adapter: Path, merged: Path | None) -> ServeCommand:
+    code = program(base.place, str(adapter), QUESTION) if merged is None else program(str(merged), None, QUESTION)
+    needs = "pip install torch transformers peft" if merged is None else "pip install torch transformers"
+    return ServeCommand("Python", tuple(code.rstrip().split("\n")), f"Needs `{needs}`.", "python")
+
+
+def _vllm_adapter(name: str, base: Base, adapter: Path, rank: int, dora: bool) -> ServeCommand:
+    room = next((each for each in VLLM_RANKS if each >= rank), None)
+    if dora or room is None:
+        reason = "it does not serve DoRA adapters" if dora else f"it serves adapters up to rank {VLLM_RANKS[-1]}"
+        return ServeCommand("vLLM", (), f"Merge the run first: {reason}.")
+    line = _words(
+        "vllm", "serve", base.place, "--enable-lora", "--lora-modules", f"{name}={adapter}", "--max-lora-rank", room
+    )
+    return ServeCommand("vLLM", (line,), _notes(base, f"Ask it for `{name}`, or for the base by its own name."))
+
+
+def _merged(name: str, base: Base, merged: Path) -> list[ServeCommand]:
+    vllm = _words("vllm", "serve", merged, "--served-model-name", name)
+    serve = _words("transformers", "serve", merged, "--host", "127.0.0.1", "--port", 8000)
+    return [
+        ServeCommand("vLLM", (vllm,), _notes(base, f"Ask it for `{name}`.")),
+        ServeCommand("transformers serve", (serve,), "Needs `pip install torch 'transformers[serving]'`."),
+    ]
+
+
+def _gguf_merged(name: str, base: Base, merged: Path) -> list[ServeCommand]:
+    lines = (
+        _words("python", "convert_hf_to_gguf.py", merged, "--outfile", f"{name}.gguf"),
+        _words("llama-server", "-m", f"{name}.gguf", "--alias", name, "--port", 8000),
+    )
+    return [ServeCommand("llama.cpp", lines, _gguf_note(base))]
+
+
+def _gguf_adapter(name: str, base: Base, adapter: Path, scaled: bool) -> list[ServeCommand]:
+    if scaled:
+        reason = "Merge the run first: the converter of adapters knows neither DoRA nor rank-stabilised LoRA."
+        return [ServeCommand("llama.cpp", (), reason)]
+    fetched = (_words("hf", "download", base.name, "--local-dir", "base"),) if base.folder is None else ()
+    place = base.folder if base.folder is not None else "base"
+    lines = (
+        *fetched,
+        _words("python", "convert_hf_to_gguf.py", place, "--outfile", "base.gguf"),
+        _words("python", "convert_lora_to_gguf.py", adapter, "--base", place, "--outfile", f"{name}-lora.gguf"),
+        _words("llama-server", "-m", "base.gguf", "--lora", f"{name}-lora.gguf", "--alias", name, "--port", 8000),
+    )
+    return [ServeCommand("llama.cpp", lines, _gguf_note(base))]
+
+
+def _gguf_note(base: Base) -> str:
+    note = "Run it in a checkout of llama.cpp, whose Python scripts need `pip install -r requirements.txt`."
+    return f"{note} {GGUF_DEMO_NOTE}" if base.kind == "demo" else note
+
+
+def _ollama(name: str, base: Base, merged: Path | None) -> list[ServeCommand]:
+    if merged is None:
+        return [ServeCommand("Ollama", (), "Merge the run and make a GGUF file of it first, as above.")]
+    written = [f"FROM ./{name}.gguf"]
+    parts = template.find(merged)
+    told = parts.as_go() if parts is not None else None
+    note = "Beside the GGUF file that llama.cpp's converter wrote."
+    if parts is None or told is None:
+        note += " The model's chat template is more than Ollama's can say: Ollama guesses one, so look at its answers."
+    else:
+        written.append(f'TEMPLATE """{told}"""')
+        if parts.stop:
+            written.append(f"PARAMETER stop {json.dumps(parts.stop, ensure_ascii=False)}")
+    shell = (_words("ollama", "create", name, "-f", "Modelfile"), _words("ollama", "run", name, QUESTION))
+    return [
+        ServeCommand("Ollama: the file Modelfile", tuple("\n".join(written).split("\n")), note, "text"),
+        ServeCommand("Ollama", shell, GGUF_DEMO_NOTE if base.kind == "demo" else ""),
+    ]
+
+
+def _ask(name: str) -> ServeCommand:
+    body = json.dumps({"model": name, "messages": [{"role": "user", "content": QUESTION}]})
+    line = _words("curl", "http://127.0.0.1:8000/v1/chat/completions", "-H", "Content-Type: application/json", "-d", body)
+    return ServeCommand("Ask a running server", (line,), "vLLM, transformers serve and llama-server all listen at port 8000 here.")
+
+
+def _notes(base: Base, note: str) -> str:
+    return f"{note} {DEMO_NOTE}" if base.kind == "demo" else note

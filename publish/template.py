@@ -1,0 +1,143 @@
+"""A chat template as its parts, found by rendering it, and written again for a server that does not read Jinja.
+
+Does not know torch or tokenizers: it reads the base's files.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from publish.source import read_json
+
+_SYSTEM, _USER, _ANSWER, _AGAIN = "Rule0", "Ask0", "Reply0", "More0"
+# What cannot stand inside a template between triple quotes.
+_NOT_SAID = ("{{", "}}", '"""')
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What stands before and after the words of each role, and what asks for an answer. system: None without one."""
+
+    system: tuple[str, str] | None
+    user: tuple[str, str]
+    assistant: tuple[str, str]
+    generation: str
+
+    def render(self, messages: list[dict[str, str]]) -> str:
+        """Return a conversation that asks for an answer."""
+        said = []
+        for message in messages:
+            around = getattr(self, message["role"]) or ("", "")
+            said.append(f"{around[0]}{message['content']}{around[1]}")
+        return "".join(said) + self.generation
+
+    def as_go(self) -> str | None:
+        """Return the template as Ollama reads it, or None where a part holds what cannot be written in one."""
+        blocks = [(role, getattr(self, role)) for role in ("system", "user", "assistant")]
+        written = [(role, around) for role, around in blocks if around is not None]
+        everything = [self.generation, *(part for _, around in written for part in around)]
+        if any(sign in part for sign in _NOT_SAID for part in everything):
+            return None
+        tests = [f'if eq .Role "{role}" }}}}{before}{{{{ .Content }}}}{after}' for role, (before, after) in written]
+        return f"{{{{- range .Messages }}}}{{{{ {'{{ else '.join(tests)}{{{{ end }}}}{{{{ end }}}}{self.generation}"
+
+    @property
+    def stop(self) -> str:
+        """What ends an answer, without white space; "" where nothing does."""
+        return self.assistant[1].strip()
+
+
+def find(folder: Path) -> Parts | None:
+    """Return the parts of the chat template in a model's folder.
+
+    None where there is no template, or one that does more than to put something around each message: a default system
+    prompt, a date, a tool. Nothing is guessed: a conversation is put together from the parts and compared.
+    """
+    text = _text(folder)
+    if text is None:
+        return None
+    try:
+        return _parts(text)
+    except (TemplateError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError):
+        return None
+
+
+def _text(folder: Path) -> str | None:
+    beside = folder / "chat_template.jinja"
+    try:
+        found = beside.read_text(encoding="utf-8") if beside.is_file() else None
+    except (OSError, UnicodeDecodeError):
+        return None
+    found = found or read_json(folder / "tokenizer_config.json").get("chat_template")
+    return found if isinstance(found, str) and found else None
+
+
+def _parts(text: str) -> Parts | None:
+    template = _environment().from_string(text)
+
+    def rendered(*said: tuple[str, str], generate: bool) -> str:
+        messages = [{"role": role, "content": content} for role, content in said]
+        # A server writes the token that begins every sequence by itself.
+        return template.render(messages=messages, add_generation_prompt=generate, bos_token="", enable_thinking=False)
+
+    user, system = ("user", _USER), ("system", _SYSTEM)
+    turn, asked = rendered(user, generate=False), rendered(user, generate=True)
+    answered = rendered(user, ("assistant", _ANSWER), generate=False)
+    if not asked.startswith(turn) or not answered.startswith(turn):
+        return None
+    around_user, around_answer = _around(turn, _USER), _around(answered[len(turn) :], _ANSWER)
+    if around_user is None or around_answer is None:
+        return None
+    try:
+        ruled = rendered(system, user, generate=True)
+        around_system = _around(ruled.removesuffix(asked), _SYSTEM) if ruled.endswith(asked) else None
+        if around_system is None:
+            return None
+        opening = [system]
+    except TemplateError:  # a template that takes no system message says so
+        around_system, opening = None, []
+    parts = Parts(around_system, around_user, around_answer, asked[len(turn) :])
+    conversation = [*opening, user, ("assistant", _ANSWER), ("user", _AGAIN)]
+    messages = [{"role": role, "content": content} for role, content in conversation]
+    return parts if parts.render(messages) == rendered(*conversation, generate=True) else None
+
+
+def _around(text: str, words: str) -> tuple[str, str] | None:
+    before, found, after = text.partition(words)
+    return (before, after) if found and words not in after else None
+
+
+class _Generation(Extension):
+    """Lets `{% generation %}`, which marks what a model writes, stand for what is inside it."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """Return the nodes inside the tag."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+
+    def refuse(message: str) -> None:
+        raise TemplateError(message)
+
+    def as_json(value: Any, **options: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, **{name: options[name] for name in ("indent",) if name in options})
+
+    environment.globals.update(raise_exception=refuse, strftime_now=lambda pattern: time.strftime(pattern))
+    environment.filters["tojson"] = as_json
+    return environment
