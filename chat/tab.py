@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
 from chat import view, votes
+from chat.ballot.tab import Ballot
 from chat.library.tab import Library
 from chat.session import Question, SideBySide, ask
 from chat.settings.tab import Settings
+from chat.sides.tab import Sides
 from chat.speakers import DEMO, Speaker, find, speakers
 from chat.streams import Streams
 from chat.transcript import Opened, begin, fresh, open_chat, reopen, turns
@@ -24,27 +26,9 @@ from errors import AppError, ConfigError, reported
 from models.client import Workers
 from storage import Store
 
-# No single "$": "from $5 to $10" would lose its words to a formula, and an answer must be read as it was given.
-LATEX = [
-    {"left": "$$", "right": "$$", "display": True},
-    {"left": "\\[", "right": "\\]", "display": True},
-    {"left": "\\(", "right": "\\)", "display": False},
-]
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 AT_ONCE = {**PRIVATE, "queue": False}
-NOBODY = ("nobody", "")
-WORDS = {votes.TIE: "Tie", votes.BOTH_BAD: "None is good"}
 guarded = reported(gr.Warning, gr.skip)
-
-
-class Side(NamedTuple):
-    """The components of one side: its column, who answers, the heading of a blind chat, what was said, figures."""
-
-    column: gr.Column
-    who: gr.Dropdown
-    name: gr.Markdown
-    said: gr.Chatbot
-    note: gr.Markdown
 
 
 def build(
@@ -77,11 +61,6 @@ def suggestions() -> list[list[str]]:
     return [[text] for text in SUGGESTIONS]
 
 
-def choices(known: Sequence[Speaker], side: int) -> list[tuple[str, str]]:
-    """Return speakers as the entries of a side's list: what is read, and what is chosen."""
-    return [*([NOBODY] if side > 1 else []), *((speaker.label, speaker.key) for speaker in known)]
-
-
 class ChatTab:
     """The components of one Chat tab and what they do. Holds no chat: only which pages are being answered."""
 
@@ -93,39 +72,11 @@ class ChatTab:
         self.chat_id, self.newest_run = gr.State(None), gr.State(None)
         with gr.Column(elem_id="chat-root"):
             self.hint = gr.Markdown(elem_id="chat-hint")
-            with gr.Row(elem_id="chat-sides"):
-                self.sides = [self._side(number, letter) for number, letter in enumerate(votes.CHOICES)]
-            self._ballot()
+            self.sides, self.ballot = Sides(self.store), Ballot()
             self._composer()
             self.settings = Settings()
             self.library = Library(self.store)
         self._connect(tab, project, annotator)
-
-    def _side(self, number: int, letter: str) -> Side:
-        listed, name = choices(speakers(self.store, None), number), letter.lower()
-        with gr.Column(min_width=280, elem_classes="chat-side", visible=number < 2) as column:
-            who = gr.Dropdown(
-                listed, value=listed[0][1], label=letter, filterable=False, interactive=True, elem_id=f"chat-{name}-model"
-            )
-            heading = gr.Markdown(letter, elem_id=f"chat-{name}-name", elem_classes="chat-name", visible=False)
-            said = gr.Chatbot(
-                elem_id=f"chat-{name}", height=None, show_label=False, buttons=["copy"], layout="bubble",
-                latex_delimiters=LATEX, allow_tags=False, sanitize_html=True, editable="all",
-                placeholder="Its answers appear here.", elem_classes="chat-said",
-            )
-            note = gr.Markdown(elem_id=f"chat-{name}-note", elem_classes="chat-note")
-        return Side(column, who, heading, said, note)
-
-    def _ballot(self) -> None:
-        with gr.Row(elem_id="chat-ballot", visible=False) as self.ballot:
-            self.buttons = {
-                choice: gr.Button(
-                    WORDS.get(choice) or f"{choice} is better", size="sm", min_width=90, elem_id=f"chat-vote-{choice}",
-                    visible=choice not in votes.CHOICES[2:],
-                )
-                for choice in (*votes.CHOICES, *WORDS)
-            }
-        self.verdict = gr.Markdown(elem_id="chat-verdict", elem_classes="chat-note")
 
     def _composer(self) -> None:
         """Lay out what is asked with: suggestions, the text, a new chat, and how many answer."""
@@ -145,26 +96,26 @@ class ChatTab:
 
     def _connect(self, tab: gr.Tab, project: gr.Dropdown, annotator: gr.Textbox) -> None:
         """Connect every event. All of them may repaint everything: a running answer hands over to what replaces it."""
-        said = [side.said for side in self.sides]
-        parts = [part for side in self.sides for part in side]
         everything = [
-            *parts, self.hint, self.ballot, *self.buttons.values(), self.verdict, self.chips, self.box, self.blind, self.add,
-            self.chat_id, self.newest_run, *self.settings.fields.values(), *self.library.parts,
+            *self.sides.parts, *self.ballot.parts, *self.settings.fields.values(), *self.library.parts, self.hint, self.chips,
+            self.box, self.blind, self.add, self.chat_id, self.newest_run,
         ]
-        setup = [project, self.blind, *(side.who for side in self.sides)]
+        setup = [project, self.blind, *self.sides.who]
         asking = [annotator, self.chat_id, *self.settings.fields.values(), *setup]
         streaming = {**PRIVATE, "concurrency_limit": 32}
         for trigger, text in ((self.box.submit, self.box), (self.chips.click, self.chips)):
             trigger(self.send, [text, *asking], everything, **streaming)
-        gr.on([each.retry for each in said], self.retry, asking, everything, **streaming)
-        gr.on([each.edit for each in said], self.edit, asking, everything, **streaming)
-        gr.on([each.like for each in said], self.rate, [annotator, self.chat_id], None, **PRIVATE)
-        for choice, button in self.buttons.items():
+        for number, said in enumerate(self.sides.said):
+            side = gr.State(number)
+            said.retry(self.retry, [side, *asking], everything, **streaming)
+            said.edit(self.edit, [side, *asking], everything, **streaming)
+            said.like(self.rate, [side, annotator, self.chat_id], None, **PRIVATE)
+        for choice, button in self.ballot.buttons.items():
             button.click(self.vote, [gr.State(choice), annotator, self.chat_id, project], everything, **PRIVATE)
         self.box.stop(self.halt, None, None, **AT_ONCE)
         self.renew.click(self.begin, setup, everything, **AT_ONCE)
         self.add.click(self.widen, setup, everything, **AT_ONCE)
-        gr.on([self.blind.input, *(side.who.input for side in self.sides)], self.choose, setup, everything, **AT_ONCE)
+        gr.on([self.blind.input, *(who.input for who in self.sides.who)], self.choose, setup, everything, **AT_ONCE)
         project.change(self.open, project, everything, **AT_ONCE)
         tab.select(self.look, [project, self.newest_run, self.chat_id, self.blind], everything, **AT_ONCE)
         self.library.connect(project, self.chat_id)
@@ -178,24 +129,29 @@ class ChatTab:
         yield from self._asked(request, words or "", chat_id, values)
 
     def retry(
-        self, event: gr.RetryData, request: gr.Request, annotator: str, chat_id: int | None, *values: Any
+        self, event: gr.RetryData, request: gr.Request, side: int, annotator: str, chat_id: int | None, *values: Any
     ) -> Iterator[Any]:
         """Ask a question once more, on all sides."""
-        entry = self._entry(chat_id, event)
+        try:
+            entry = self.sides.touched(chat_id, side, event)
+        except AppError as error:
+            gr.Warning(str(error))
+            yield gr.skip()
+            return
         yield from self._asked(request, self.store.chats.message(entry.question_id).content, chat_id, values, entry.question_id)
 
     def edit(
-        self, event: gr.EditData, request: gr.Request, annotator: str, chat_id: int | None, *values: Any
+        self, event: gr.EditData, request: gr.Request, side: int, annotator: str, chat_id: int | None, *values: Any
     ) -> Iterator[Any]:
         """Ask an earlier question in other words; or keep what somebody made of an answer as a better one."""
-        entry = self._entry(chat_id, event)
-        if entry.what == view.QUESTION:
-            yield from self._asked(request, str(event.value), chat_id, values, entry.question_id)
-            return
         try:
-            if entry.what != view.ANSWER or not chat_id:
+            entry = self.sides.touched(chat_id, side, event)
+            if entry.what == view.QUESTION:
+                yield from self._asked(request, str(event.value), chat_id, values, entry.question_id)
+                return
+            if entry.what != view.ANSWER:
                 raise ConfigError("Only questions and answers can be changed.")
-            votes.improve(self.store, entry.question_id, self._number(event), str(event.value), annotator)
+            votes.improve(self.store, entry.question_id, side, str(event.value), annotator)
             gr.Info("Kept: your text is labelled better than the answer.")
         except AppError as error:
             gr.Warning(str(error))
@@ -240,11 +196,10 @@ class ChatTab:
             emptied = {"value": ""} if first and question.replaces is None else {}
             painted[self.box] = gr.update(submit_btn=snapshot.is_done, stop_btn=not snapshot.is_done, **emptied)
             painted |= self._frame(opened)
-        hidden = question.is_blind and not self.store.chats.votes(snapshot.chat_id)
-        for number, answer in enumerate(snapshot.answers):
-            painted[self.sides[number].said] = view.live(snapshot, number)
-            painted[self.sides[number].note] = view.note(answer, hidden)
-        return {**painted, self.chat_id: snapshot.chat_id}
+        if snapshot.is_done:
+            painted |= self.library.updates(opened)
+        hides_names = question.is_blind and not self.store.chats.votes(snapshot.chat_id)
+        return {**painted, **self.sides.live(snapshot, hides_names), self.chat_id: snapshot.chat_id}
 
     def halt(self, request: gr.Request) -> None:
         """Stop this page's answers; the stream itself then shows what is left of them."""
@@ -260,11 +215,11 @@ class ChatTab:
         return self._frame(open_chat(self.store, project_id, past[-1].question.chat_id))
 
     @guarded
-    def rate(self, annotator: str, chat_id: int | None, event: gr.LikeData) -> None:
+    def rate(self, event: gr.LikeData, side: int, annotator: str, chat_id: int | None) -> None:
         """Label one answer good or bad, or take that back."""
-        entry = self._entry(chat_id, event)
-        good = None if event.liked not in (True, False) else bool(event.liked)
-        votes.rate(self.store, entry.question_id, self._number(event), good, annotator)
+        entry = self.sides.touched(chat_id, side, event)
+        good = event.liked if isinstance(event.liked, bool) else None
+        votes.rate(self.store, entry.question_id, side, good, annotator)
         gr.Info("Taken back." if good is None else f"Labelled {'good' if good else 'bad'}.")
 
     @guarded
@@ -283,9 +238,7 @@ class ChatTab:
         opened = reopen(self.store, project_id)
         if opened.newest_run_id != newest_run or (opened.chat and opened.chat.id == chat_id):
             return self._shown(opened, request)
-        return {
-            side.who: gr.update(choices=choices(opened.known, number)) for number, side in enumerate(self.sides)
-        }
+        return self.sides.listed(opened.known)
 
     @guarded
     def pick(self, project_id: int | None, table: Any, event: gr.SelectData, request: gr.Request) -> Any:
@@ -314,17 +267,6 @@ class ChatTab:
         """Return who is chosen; the first two sides must be, the others may be nobody."""
         return find(self.store, project_id, *keys[:2], *filter(None, keys[2:]))
 
-    def _entry(self, chat_id: int | None, event: gr.EventData) -> view.Entry:
-        """Return the message of the store that an event is about. Raises ConfigError when it is none any more."""
-        shown = view.entries(turns(self.store, chat_id), self._number(event)) if chat_id else []
-        index = event.index[0] if isinstance(event.index, (list, tuple)) else event.index
-        if not 0 <= index < len(shown):
-            raise ConfigError("The answer is still being written. Wait for its end.")
-        return shown[index]
-
-    def _number(self, event: gr.EventData) -> int:
-        return next(number for number, side in enumerate(self.sides) if side.said._id == event.target._id)
-
     def _shown(self, opened: Opened, request: gr.Request) -> Any:
         """Return the updates that show a chat, or leave them to a running answer."""
         updates = self._updates(opened)
@@ -334,33 +276,18 @@ class ChatTab:
         if opened.turns:
             votes.settle(self.store, opened.turns[-1].question.id)
         updates: dict[Any, Any] = {
-            **self._frame(opened), **self.settings.shown(opened.settings), **self.library.updates(opened),
+            **self._frame(opened), **self.sides.stored(opened, self.workers),
+            **self.settings.shown(opened.settings), **self.library.updates(opened),
             self.chat_id: opened.chat.id if opened.chat else None, self.newest_run: opened.newest_run_id,
             self.box: gr.update(submit_btn=True, stop_btn=False), self.blind: opened.is_blind,
         }
-        for number, side in enumerate(self.sides[: len(opened.sides)]):
-            updates[side.said] = view.column(opened.turns, number)
-            updates[side.note] = "" if opened.hides_names else view.idle_note(self.workers, opened, number)
         return updates
 
     def _frame(self, opened: Opened) -> dict[Any, Any]:
         """Return the updates of what stands around the conversations: who answers, and the ballot."""
-        masked = opened.is_blind and bool(opened.turns)
-        listed = sorted(opened.sides, key=opened.known.index) if opened.is_blind else list(opened.sides)
         demo = any(speaker.model == DEMO for speaker in opened.sides)
-        frame: dict[Any, Any] = {
-            self.hint: view.hint(opened), self.ballot: gr.update(visible=bool(opened.turns)),
-            self.verdict: view.vote_line(opened), self.chips: gr.update(visible=demo and bool(suggestions())),
-            self.add: gr.update(visible=len(opened.sides) < len(votes.CHOICES)),
+        more = len(opened.sides) < len(votes.CHOICES) and not set(opened.known) <= set(opened.sides)
+        return {
+            **self.sides.frame(opened), **self.ballot.frame(opened), self.hint: view.hint(opened),
+            self.chips: gr.update(visible=demo and bool(suggestions())), self.add: gr.update(visible=more),
         }
-        closed = opened.is_blind and not opened.hides_names
-        for number, choice in enumerate(self.buttons):
-            there = choice in WORDS or number < len(opened.sides)
-            frame[self.buttons[choice]] = gr.update(visible=there, interactive=not closed)
-        for number, side in enumerate(self.sides):
-            there = number < len(opened.sides)
-            frame[side.column] = gr.update(visible=there)
-            value = {"value": listed[number].key} if there else {"value": ""} if number > 1 else {}
-            frame[side.who] = gr.update(choices=choices(opened.known, number), visible=not masked, **value)
-            frame[side.name] = gr.update(value=view.heading(opened, number) if there else "", visible=masked)
-        return frame

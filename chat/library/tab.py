@@ -27,27 +27,27 @@ class Library:
         """Lay it out, inside the block that is open."""
         self.store = store
         self._folder: Path | None = None
-        with gr.Accordion("Conversations", open=False, elem_id="chat-library"):
+        with gr.Accordion("Conversations", open=False, elem_id="chat-library") as self.fold:
             self.words = gr.Textbox(
                 label="Search", placeholder="Words of a name, a question or an answer", elem_id="chat-search", max_lines=1
             )
             self.table = gr.Dataframe(
                 headers=list(COLUMNS), value=[], interactive=False, wrap=True, elem_id="chat-list", show_row_numbers=False,
-                max_height=320, buttons=[], datatype="str", column_widths=[70, 380, 240, 90, 70, 130],
+                max_height=320, buttons=[], datatype="str", column_widths=[80, 400, 290, 110, 80, 180],
                 label="Click one to open it",
             )
-            with gr.Row(equal_height=True):
+            with gr.Row(elem_id="chat-open-one"):
                 self.name = gr.Textbox(
                     label="Name of the open conversation", elem_id="chat-rename", max_lines=1, max_length=200, scale=3
                 )
-                self.rename = gr.Button("Keep the name", scale=1, min_width=120, elem_id="chat-rename-button")
-                self.markdown = gr.DownloadButton("Download as text", scale=1, min_width=140, elem_id="chat-markdown")
-                self.json = gr.DownloadButton("Download as JSON", scale=1, min_width=140, elem_id="chat-json")
+                self.rename = gr.Button("Keep the name", size="sm", scale=1, min_width=120, elem_id="chat-rename-button")
+                self.markdown = gr.DownloadButton("Download as text", size="sm", scale=1, min_width=140, elem_id="chat-markdown")
+                self.json = gr.DownloadButton("Download as JSON", size="sm", scale=1, min_width=140, elem_id="chat-json")
         self.parts = [self.table, self.name, self.markdown, self.json]
 
     def connect(self, project: gr.Dropdown, chat_id: gr.State) -> None:
         """Connect what changes only the list itself."""
-        self.words.change(self.search, [project, self.words], self.table, queue=False, **HIDDEN)
+        gr.on([self.words.change, self.fold.expand], self.search, [project, self.words], self.table, queue=False, **HIDDEN)
         gr.on(
             [self.rename.click, self.name.submit], self.keep_name, [project, self.words, chat_id, self.name], self.table,
             **HIDDEN,
@@ -66,17 +66,17 @@ class Library:
         return updates
 
     @guarded
-    def search(self, project_id: int | None, words: str) -> Any:
+    def search(self, project_id: int | None, words: str | None) -> Any:
         """List the conversations that hold some words."""
-        return self.rows(project_id, words)
+        return self.rows(project_id, words or "")
 
     @guarded
-    def keep_name(self, project_id: int | None, words: str, chat_id: int | None, name: str) -> Any:
+    def keep_name(self, project_id: int | None, words: str | None, chat_id: int | None, name: str) -> Any:
         """Name the open conversation."""
         if chat_id is None:
             raise ConfigError("Open a conversation first.")
         self.store.chats.rename(chat_id, name)
-        return self.rows(project_id, words)
+        return self.rows(project_id, words or "")
 
     def rows(self, project_id: int | None, words: str) -> list[list[str]]:
         """Return the rows of the list."""

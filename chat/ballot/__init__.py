@@ -1,0 +1,1 @@
+"""The buttons under a chat that say which answer is better."""
