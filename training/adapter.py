@@ -12,21 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import peft
+import safetensors.torch
 import torch
 import transformers
 
 from errors import ConfigError, ModelError
 from models.adapters import recorded_base
-from models.lora_files import PROVENANCE
+from models.lora_files import PROVENANCE, WEIGHTS
 from training.config import TrainingConfig
 
 
-def attach(model: torch.nn.Module, config: TrainingConfig) -> peft.PeftModel:
-    """Put a fresh adapter on a base model, in place: it changes nothing until it is trained.
+def attach(model: torch.nn.Module, config: TrainingConfig, start: Path | None = None) -> peft.PeftModel:
+    """Put an adapter on a base model, in place; a fresh one changes nothing until it is trained.
 
+    start: the folder of an adapter of the same shape, whose weights it begins with; None begins afresh.
     Its weights are float32 whatever the base is in: a step of 1e-4 on a weight near 1 vanishes in bfloat16.
     Everything stays in eval mode but the adapter's own dropout, so the base's dropout adds no noise.
-    Raises ConfigError when `lora_targets` names layers that the model does not have or that cannot be adapted.
+    Raises ConfigError when `lora_targets` names layers that the model does not have or that cannot be adapted,
+    ModelError when the adapter to begin with cannot be read or has another shape.
     """
     torch.manual_seed(config.seed)
     lora = peft.LoraConfig(
@@ -43,10 +46,24 @@ def attach(model: torch.nn.Module, config: TrainingConfig) -> peft.PeftModel:
         adapted = peft.get_peft_model(model, lora, autocast_adapter_dtype=True)
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(f"lora_targets {config.lora_targets!r} does not fit {config.model}: {error}") from error
+    if start is not None:
+        _begin_with(adapted, start)
     adapted.eval()
     for module in _dropouts(adapted):
         module.train()
     return adapted
+
+
+def _begin_with(model: peft.PeftModel, folder: Path) -> None:
+    """Give an adapter the weights of another one."""
+    try:
+        weights = safetensors.torch.load_file(folder / WEIGHTS)
+        loaded = peft.set_peft_model_state_dict(model, weights)
+    except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+        raise ModelError(f"The adapter in {folder} cannot be gone on from ({error}). Choose another run.") from error
+    given = {name for name in peft.get_peft_model_state_dict(model)}
+    if loaded.unexpected_keys or given != set(weights):
+        raise ModelError(f"The adapter in {folder} has other layers than this run would have. Choose another run.")
 
 
 def load(model: torch.nn.Module, folder: Path, base: str) -> peft.PeftModel:

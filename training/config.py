@@ -111,6 +111,12 @@ class TrainingConfig:
         "adapter.",
         least=0, most=2**32 - 1,
     )
+    start_run: int = setting(
+        0,
+        "Number of a finished run of the same base model whose adapter this one goes on from; 0 begins afresh. The adapter"
+        " keeps that run's rank and layers; the reference stays the base model.",
+        least=0, most=2**31,
+    )
     device: str = setting("auto", "Where to train: `auto` (a GPU where there is one), `cpu`, `cuda`, `mps`.")
     devices: int = setting(
         1, "How many GPUs (on a CPU: processes) share each step. The result is that of one, but for rounding.",

@@ -13,8 +13,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from errors import TrainingError
+from errors import ConfigError, TrainingError
 from models import catalog
 from storage import Project, Run, Store
 from training import checkpoint, launching
@@ -28,16 +29,18 @@ from training.run import LOCK_NAME, LOG_NAME, execute, resumable_note
 # A queued run whose process has not appeared by then never will: the interpreter takes about a second.
 START_SECONDS = 60.0
 TAIL_BYTES = 64 * 1024
+ADAPTER_SHAPE = ("lora_rank", "lora_alpha", "lora_targets", "lora_rslora", "lora_dora")
 LOGGED = re.compile(r"\d\d:\d\d:\d\d ")
 
 
 def create(store: Store, project: Project, config: TrainingConfig) -> Run:
     """Store a queued run with a snapshot of those of the project's labels that its config asks for.
 
-    Raises ConfigError when its method cannot train on them, ModelError when there is no such model, TrainingError
+    Raises ConfigError when its method cannot train on them or the run to go on from does not fit, ModelError when there is no such model, TrainingError
     while another run is active.
     """
     reconcile(store)
+    config = _going_on(store, config)
     rows = list(store.labels.judged(project.id, which=config.labels))
     summary_of(rows).check(config.method, config.labels)
     catalog.resolve(config.model)
@@ -182,6 +185,18 @@ def log_tail(store: Store, run_id: int, lines: int = 200, name: str = LOG_NAME) 
         return ""
     # Split at \n only: str.splitlines would also split at \r, which progress bars use to draw over themselves.
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip().split("\n")[-lines:])
+
+
+def _going_on(store: Store, config: TrainingConfig) -> TrainingConfig:
+    """Return a config with the adapter's shape of the run it goes on from. Raises ConfigError, NotFoundError."""
+    if not config.start_run:
+        return config
+    before = store.runs.get(config.start_run)
+    if before.adapter is None:
+        raise ConfigError(f"Run {before.id} has no adapter to go on from: it is {before.state}. Choose a finished run.")
+    if before.model != config.model:
+        raise ConfigError(f"Run {before.id} was trained from {before.model!r}, not {config.model!r}. Choose that model.")
+    return replace(config, **{name: before.config[name] for name in ADAPTER_SHAPE if name in before.config})
 
 
 def _spawn(store: Store, run: Run, device: str) -> subprocess.Popen:

@@ -124,6 +124,9 @@ class Learner:
         if expected is None:
             self.say(f"The first loss is {loss:.4f}; without a reference no formula fixes it.")
             return
+        if self.config.start_run:
+            self.say(f"The first loss, of run {self.config.start_run}'s adapter, is {loss:.4f}; an untrained one's {expected:.4f}.")
+            return
         self.say(f"An untrained adapter gives a loss of {expected:.4f} by the formula; the first loss is {loss:.4f}.")
         tolerance = TOLERANCES.get(self.dtype, LOW_PRECISION_TOLERANCE)
         if math.isfinite(loss) and not math.isclose(loss, expected, rel_tol=tolerance, abs_tol=tolerance):

@@ -65,6 +65,7 @@ class Task:
     config: TrainingConfig
     examples: list[Any]
     device: str
+    start: Path | None = None
 
 
 def execute(
@@ -158,7 +159,8 @@ def _trained(
         if figures.add(step, metrics):
             stop.set()
 
-    task = Task(config, examples_for(config.method, rows), device if config.device == "auto" else config.device)
+    start = store.runs.adapter_folder(config.start_run) if config.start_run else None
+    task = Task(config, examples_for(config.method, rows), device if config.device == "auto" else config.device, start)
     processes = join()
     processes.tell(task)
     identity = checkpoint.identity_of(config, catalog.identity(config.model), rows)
@@ -208,7 +210,7 @@ def _train(
         references = references_of(*reference_scope(loaded, config))
     return train(
         task.examples, loaded, config, on_step, stop.is_set, say,
-        references=references, checkpoints=checkpoints, processes=processes,
+        references=references, checkpoints=checkpoints, processes=processes, start=task.start,
     )
 
 

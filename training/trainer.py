@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
@@ -51,6 +52,7 @@ def train(
     references: ReferenceCache | None = None,
     checkpoints: Checkpoints | None = None,
     processes: Processes | None = None,
+    start: Path | None = None,
 ) -> TrainingResult:
     """Train an adapter on a freshly loaded model, which is changed in place.
 
@@ -58,7 +60,7 @@ def train(
     its metrics. should_stop: asked between forward passes. say: gets lines for the log. references: what is known
     of the base model's log-probs, and where new ones are kept. checkpoints: where the run goes on from and what it
     leaves there. Both are the leading process's. processes: those that share the work, each of which calls this
-    with the same examples and config.
+    with the same examples and config. start: the folder of the adapter to go on from, None for a fresh one.
     Raises ConfigError when too few examples are usable, TrainingError when the loss is not what the formula
     fixes at the start, or a checkpoint is not this run's, DivergedError when the loss is no number.
     """
@@ -66,7 +68,7 @@ def train(
     material = gather(examples, loaded.tokenizer, config, min(config.max_length_tokens, limit))
     for line in material.lines:
         say(line)
-    model = adapter.attach(loaded.model, config)
+    model = adapter.attach(loaded.model, config, start)
     scorer = Scorer(model, loaded.tokenizer.pad_token_id, loaded.device, config.tokens_per_forward, say)
     result = TrainingResult(model, left_out=material.left_out)
     processes = processes or Processes()

@@ -1,0 +1,79 @@
+"""A run that goes on from another run's adapter: begins with its weights, keeps its shape, against the base as reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from errors import ConfigError, ModelError, NotFoundError
+from models.loading import load_base
+from storage import Project, Store
+from tests.tiny_models import save_tiny_model
+from tests.training_world import label_pairs, tiny_config
+from training import adapter, job, run
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def trained(store: Store, project: Project, model: Path, **settings: object):  # noqa: ANN201
+    config = tiny_config(store, project, "dpo", model, **settings)
+    return run.execute(store, job.create(store, project, config).id, "cpu")
+
+
+def test_a_run_goes_on_from_where_another_ended(store: Store, project: Project, model: Path) -> None:
+    label_pairs(store, project, 8)
+    first = trained(store, project, model, lora_rank=6, steps=6)
+    assert first.state == "finished", first.message
+    second = trained(store, project, model, start_run=first.id, steps=1, learning_rate=1e-12)
+    assert second.state == "finished", second.message
+    assert second.config["lora_rank"] == 6
+    weights = [safetensors.torch.load_file(store.runs.adapter_folder(each.id) / "adapter_model.safetensors") for each in (first, second)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=0, atol=1e-9)
+    # Its rewards begin where the first run's ended: the reference is the base, not the run before.
+    assert second.summary["rewards/margins"] > 0.5 * first.summary["rewards/margins"] > 0
+    log = (store.runs.folder(second.id) / "log.txt").read_text()
+    assert f"of run {first.id}'s adapter" in log
+
+
+def test_training_on_top_lowers_the_loss_further(store: Store, project: Project, model: Path) -> None:
+    label_pairs(store, project, 8)
+    first = trained(store, project, model, steps=4)
+    second = trained(store, project, model, start_run=first.id, steps=4)
+    assert second.summary["first_loss"] < first.summary["first_loss"] - 0.01
+    assert second.summary["loss"] < first.summary["loss"]
+
+
+def test_a_run_that_cannot_be_gone_on_from_is_refused(store: Store, project: Project, model: Path, tmp_path: Path) -> None:
+    label_pairs(store, project, 4)
+    config = tiny_config(store, project, "dpo", model)
+    with pytest.raises(NotFoundError):
+        job.create(store, project, replace(config, start_run=99))
+    failed = store.runs.create(project.id, "dpo", str(model), config.to_dict(), [])
+    store.runs.end(failed.id, "failed", "no")
+    with pytest.raises(ConfigError, match="no adapter to go on from"):
+        job.create(store, project, replace(config, start_run=failed.id))
+    other = store.runs.create(project.id, "dpo", "demo", config.to_dict(), [])
+    store.runs.end(other.id, "finished", adapter="runs/run-2/adapter")
+    with pytest.raises(ConfigError, match="trained from 'demo'"):
+        job.create(store, project, replace(config, start_run=other.id))
+
+
+def test_an_adapter_of_another_shape_is_refused(store: Store, project: Project, model: Path) -> None:
+    label_pairs(store, project, 4)
+    first = trained(store, project, model, lora_targets="q_proj", steps=1)
+    folder = store.runs.adapter_folder(first.id)
+    config = tiny_config(store, project, "dpo", model)
+    with pytest.raises(ModelError, match="other layers"):
+        adapter.attach(load_base(str(model), "cpu").model, config, folder)
+    (folder / "adapter_model.safetensors").write_bytes(b"broken")
+    with pytest.raises(ModelError, match="cannot be gone on from"):
+        adapter.attach(load_base(str(model), "cpu").model, config, folder)
