@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from errors import NotFoundError
@@ -59,3 +60,25 @@ class Prompts:
     def count(self, project_id: int) -> int:
         """Return how many prompts a project has."""
         return self.store.db.execute("SELECT count(*) FROM prompts WHERE project_id = ?", [project_id]).fetchone()[0]
+
+    def untrained(self, project_id: int, run_ids: Sequence[int]) -> list[Prompt]:
+        """Return a project's prompts that none of some runs has learned from, oldest first: no label of theirs is on one.
+
+        A prompt counts by its conversation, so that a copy of it in another project is known too.
+        """
+        rows = self.store.rows(
+            "SELECT * FROM prompts WHERE project_id = ? AND content_hash NOT IN (SELECT content_hash FROM run_labels"
+            " JOIN labels ON labels.id = label_id JOIN items ON items.id = item_id JOIN prompts ON prompts.id = prompt_id"
+            f" WHERE run_id IN ({', '.join('?' * len(run_ids))})) ORDER BY id",
+            [project_id, *run_ids],
+        )
+        return [from_row(Prompt, row) for row in rows]
+
+    def unlabelled(self, project_id: int) -> list[int]:
+        """Return the ids of a project's prompts on which no vote is, skips and flags apart, oldest first."""
+        rows = self.store.rows(
+            "SELECT id FROM prompts WHERE project_id = ? AND id NOT IN (SELECT prompt_id FROM items WHERE label_count > 0"
+            " AND project_id = prompts.project_id) ORDER BY id",
+            [project_id],
+        )
+        return [row["id"] for row in rows]

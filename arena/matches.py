@@ -1,0 +1,108 @@
+"""A match: two models answer a list of prompts in the background, and people vote blind through the answers.
+
+Its answers are pairs to label in a project of their own, so the Label tab is the voting booth: shuffled sides, no names,
+one key each, several people at once. Does not know how answers are drawn, nor what follows from the votes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from chat.speakers import Speaker
+from errors import ConfigError
+from models.client import Sampling, Workers
+from storage import Project, Store
+from storage.records import Message
+from transfer.candidates.batch import Progress
+from transfer.candidates.responders import Responder
+from transfer.candidates.several import generate_from
+
+GUIDELINES = (
+    "Which answer is better? You do not see which model wrote it: judge the text alone. Use the tie when you would not"
+    " mind which one you got."
+)
+SOURCE = "arena"
+MOST_PROMPTS = 1000
+
+
+@dataclass(frozen=True)
+class MatchReport:
+    """What a match has to vote on. prompts: there were; pairs: are new; alike: prompts to which both kept saying the same."""
+
+    project: Project
+    prompts: int
+    pairs: int
+    alike: int
+    cancelled: bool
+    failed: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {**asdict(self), "project": self.project.name}
+
+    def sentence(self) -> str:
+        """Return the report in words."""
+        said = f"{self.pairs:,} pairs of {self.prompts:,} prompts wait for votes in the project {self.project.name!r}."
+        if self.cancelled:
+            said = f"Cancelled. {said}"
+        if self.alike:
+            said += f" To {self.alike:,} both models kept saying the same: nothing to vote on."
+        return " ".join([said, *(f"{name} failed: {why.rstrip('.')}." for name, why in self.failed.items())])
+
+
+def held_out(store: Store, project_id: int, speakers: Sequence[Speaker]) -> list[list[Message]]:
+    """Return the conversations of a project that none of the speakers has been trained on."""
+    runs = [speaker.run_id for speaker in speakers if speaker.run_id is not None]
+    return [prompt.messages for prompt in store.prompts.untrained(project_id, runs)]
+
+
+def written(text: str) -> list[list[Message]]:
+    """Return the conversations of a text with one prompt a line."""
+    lines = dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())
+    return [[{"role": "user", "content": line}] for line in lines]
+
+
+def prepare(store: Store, speakers: Sequence[Speaker], prompts: Sequence[list[Message]], most: int | None = None) -> Project:
+    """Make the project of a match and store its prompts in it, `most` of them, evenly spread.
+
+    Raises ConfigError when the two are the same, there is no prompt, or too many.
+    """
+    first, second = speakers
+    problems = [] if first != second else ["choose two different models"]
+    if not prompts:
+        problems.append("there is no prompt that neither has been trained on: add some, or write them into the field")
+    wanted = min(len(prompts), most or len(prompts))
+    if wanted > MOST_PROMPTS:
+        problems.append(f"a match has at most {MOST_PROMPTS:,} prompts, not {wanted:,}")
+    if problems:
+        raise ConfigError(problems)
+    taken = [prompts[number * len(prompts) // wanted] for number in range(wanted)]
+    name = f"Arena: {first.label} against {second.label}, {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    with store.transaction():
+        project = store.projects.ensure(name, guidelines=GUIDELINES)
+        for messages in taken:
+            store.prompts.add(project.id, messages, source=SOURCE)
+    return project
+
+
+def play(
+    store: Store, workers: Workers, project: Project, speakers: Sequence[Speaker], sampling: Sampling = Sampling(), *,
+    progress: Progress | None = None, stop: threading.Event | None = None,
+) -> MatchReport:
+    """Let both models answer the prompts of a match; each pair of answers is then something to vote on.
+
+    What was answered is stored at once. Raises AppError when neither model can answer.
+    """
+    responders = [Responder(each.model, each.run_id, sampling=sampling, per_prompt=1) for each in speakers]
+    stop = stop or threading.Event()
+    report = generate_from(
+        store, project, workers, responders, rule="random", most=1, source="other", progress=progress, stop=stop
+    )
+    prompts = store.prompts.count(project.id)
+    pairs = store.items.counts(project.id)["pair"]["total"]
+    alike = 0 if report.cancelled or report.failed else prompts - pairs
+    return MatchReport(project, prompts, pairs, alike, report.cancelled, report.failed)

@@ -1,0 +1,158 @@
+"""Matches of two models over a list of prompts, and rounds: sample the best, label, train on top."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from arena import matches, rounds
+from arena.ranking import ranking
+from chat.speakers import Speaker, base_speaker
+from errors import ConfigError
+from models.client import Sampling
+from storage import Project, Run, Store
+from tests.completion_server import CompletionServer
+
+BASE = base_speaker("demo")
+
+
+class Workers:
+    """Stands for `models.client.Workers`: every base model is at one server of the test."""
+
+    def __init__(self, server: CompletionServer) -> None:
+        self.server = server
+
+    def endpoint(self, model: str):  # noqa: ANN201
+        return self.server.endpoint
+
+
+@pytest.fixture
+def server() -> Iterator[CompletionServer]:
+    started = CompletionServer()
+    started.answer = lambda body: f"{body['model']} on {body['messages'][-1]['content']} {body['seed'] % 1000}"
+    yield started
+    started.close()
+
+
+def asked(store: Store, project: Project, count: int) -> list[int]:
+    return [store.prompts.add(project.id, [{"role": "user", "content": f"Q{n}"}])[0] for n in range(count)]
+
+
+def finished(store: Store, project: Project, label_ids: tuple[int, ...] = (), **config: object) -> Run:
+    run = store.runs.create(project.id, "dpo", "demo", config, label_ids)
+    store.runs.end(run.id, "finished", adapter=f"runs/run-{run.id}/adapter")
+    return store.runs.get(run.id)
+
+
+def labelled(store: Store, project: Project, prompt_id: int) -> int:
+    ids = [store.responses.add(prompt_id, text)[0] for text in ("x", "y")]
+    item_id, _ = store.items.add(project.id, prompt_id, ids)
+    label = store.labels.add(
+        item_id, "ann", "chosen", client_id=f"c{item_id}", shown_response_ids=ids, chosen_response_id=ids[0]
+    )
+    return label.id
+
+
+def test_a_match_uses_prompts_that_neither_was_trained_on(store: Store, project: Project) -> None:
+    prompts = asked(store, project, 4)
+    run = finished(store, project, (labelled(store, project, prompts[1]),))
+    tuned = Speaker("demo", run.id, "Run 1")
+    assert [each[-1]["content"] for each in matches.held_out(store, project.id, (BASE, tuned))] == ["Q0", "Q2", "Q3"]
+    assert len(matches.held_out(store, project.id, (BASE, base_speaker("other")))) == 4
+    copy = store.projects.ensure("copy")
+    asked(store, copy, 2)
+    assert [each[-1]["content"] for each in matches.held_out(store, copy.id, (BASE, tuned))] == ["Q0"]
+
+
+def test_a_match_is_voted_on_like_any_labels_and_ranked(store: Store, project: Project, server: CompletionServer) -> None:
+    run = finished(store, project)
+    tuned = Speaker("demo", run.id, "Run 1 · DPO")
+    prompts = [[{"role": "user", "content": f"Q{n}"}] for n in range(12)]
+    played = matches.prepare(store, (BASE, tuned), prompts)
+    assert played.name.startswith("Arena: Base (demo) against Run 1 · DPO") and "better" in played.guidelines
+    report = matches.play(store, Workers(server), played, (BASE, tuned), Sampling(seed=3))
+    assert (report.prompts, report.pairs, report.alike, report.failed) == (12, 12, 0, {})
+    assert "12 pairs of 12 prompts" in report.sentence()
+    cards = [store.items.card(row["id"]) for row in store.items.pairs(played.id, 0, 100)]
+    assert {tuple(each.run_id for each in card.responses) for card in cards} == {(None, run.id)}
+    for number, card in enumerate(cards):
+        chosen = card.responses[1 if number < 10 else 0]
+        store.labels.add(
+            card.item.id, "ann", "chosen", client_id=f"m{card.item.id}", chosen_response_id=chosen.id,
+            shown_response_ids=[each.id for each in card.responses],
+        )
+    (only,) = ranking(store).duels
+    assert (only.model, only.other, only.wins, only.losses) == (f"run-{run.id}", "base:demo", 10, 2)
+    assert ranking(store, project.id).duels == []
+
+
+def test_prompts_to_which_both_say_the_same_have_nothing_to_vote_on(store: Store, project: Project, server: CompletionServer) -> None:
+    run = finished(store, project)
+    server.answer = lambda body: "same" if body["messages"][-1]["content"] == "Q0" else f"{body['model']} {body['seed']}"
+    speakers = (BASE, Speaker("demo", run.id, "Run 1"))
+    played = matches.prepare(store, speakers, [[{"role": "user", "content": f"Q{n}"}] for n in range(3)])
+    report = matches.play(store, Workers(server), played, speakers)
+    assert (report.pairs, report.alike) == (2, 1) and "To 1 both models kept saying the same" in report.sentence()
+
+
+def test_a_match_takes_evenly_spread_prompts_and_refuses_nonsense(store: Store, project: Project) -> None:
+    prompts = matches.written("\n".join(f"Q{n}" for n in range(10)) + "\nQ1\n\n")
+    assert len(prompts) == 10
+    speakers = (BASE, Speaker("demo", 1, "Run 1"))
+    played = matches.prepare(store, speakers, prompts, 5)
+    assert [each.messages[0]["content"] for each in store.prompts.list(played.id)] == ["Q0", "Q2", "Q4", "Q6", "Q8"]
+    with pytest.raises(ConfigError, match="two different models; there is no prompt"):
+        matches.prepare(store, (BASE, BASE), [])
+
+
+def test_the_next_round_samples_the_best_run_on_unlabelled_prompts(store: Store, project: Project, server: CompletionServer) -> None:
+    prompts = asked(store, project, 3)
+    labelled(store, project, prompts[0])
+    with pytest.raises(ConfigError, match="Train one first"):
+        rounds.sample(store, Workers(server), project)
+    finished(store, project)
+    newest = finished(store, project)
+    assert rounds.best(store, project.id).id == newest.id
+    report = rounds.sample(store, Workers(server), project)
+    assert (report.prompts, report.pairs) == (2, 2)
+    assert {request["model"] for request in server.requests} == {f"run-{newest.id}"}
+    for prompt_id in prompts[1:]:
+        assert {each.run_id for each in store.responses.of_prompt(prompt_id)} == {newest.id}
+        labelled(store, project, prompt_id)
+    with pytest.raises(ConfigError, match="Every prompt of this project is labelled"):
+        rounds.sample(store, Workers(server), project)
+
+
+def compared(store: Store, better: str, worse: str, votes: int) -> None:
+    """Store so many blind votes for one model in a chat."""
+    for _ in range(votes):
+        chat = store.chats.create([better, worse], {}, is_blind=True)
+        question = store.chats.add_message(chat.id, "user", "Hi")
+        for side, model in enumerate(chat.models):
+            store.chats.add_message(
+                chat.id, "assistant", f"Answer {side}", side=side, model=model, settings={"question_id": question},
+                finish_reason="stop",
+            )
+        store.chats.add_vote(question, "ann", "chosen", 0)
+
+
+def test_rounds_are_listed_with_their_win_rates_over_the_base_and_the_one_before(store: Store, project: Project) -> None:
+    first = finished(store, project)
+    second = finished(store, project, start_run=first.id)
+    compared(store, f"run-{first.id}", "base:demo", 9)
+    compared(store, "base:demo", f"run-{first.id}", 3)
+    compared(store, f"run-{second.id}", f"run-{first.id}", 8)
+    listed = rounds.rounds(store, project.id)
+    assert [(each.number, each.run.id) for each in listed] == [(1, first.id), (2, second.id)]
+    assert (listed[0].against_base.wins, listed[0].against_base.losses) == (9, 3)
+    assert listed[0].before is None and listed[0].against_before is None and listed[1].against_base is None
+    assert listed[1].before.id == first.id and listed[1].against_before.rate == 1.0
+    assert rounds.best(store, project.id).id == second.id
+
+
+def test_a_run_that_votes_put_below_the_base_is_not_gone_on_from(store: Store, project: Project) -> None:
+    run = finished(store, project)
+    compared(store, "base:demo", f"run-{run.id}", 38)
+    compared(store, f"run-{run.id}", "base:demo", 2)
+    assert rounds.best(store, project.id) is None
