@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,12 +22,11 @@ from errors import AppError, ModelError
 from models import catalog
 from publish import merging
 from publish.adapter import CARD, check_space
+from publish.background import MORE
 from publish.card import merged_card
-from publish.merging import DTYPES, LOCK_NAME, LOG_NAME, MORE, STOP_NAME
+from publish.merging import DTYPES, MERGE
 from publish.source import PROVENANCE, PublishError, base_of, finished, provenance
 from storage import Run, Store
-from training.lock import ProcessLock
-from training.report import cancelled_by_signals, logger
 
 # The tokenizer's files and the like, card and index besides.
 SMALL_BYTES = 64 << 20
@@ -68,7 +66,7 @@ def execute(
     """Write the merged weights of a run into a folder that is empty or not there yet.
 
     dtype: what to keep them in: one of `merging.DTYPES`; "auto" is what the base is in. Sums are made in float32 and
-    rounded once. progress: gets every line of the log. SIGTERM, Ctrl-C and `merging.stop` stop it, and nothing is
+    rounded once. progress: gets every line of the log. SIGTERM, Ctrl-C and `MERGE.stop` stop it, and nothing is
     left behind. Raises NotFoundError; PublishError when the run has no adapter, the folder is taken or the disk too
     full, or it is being merged already; ModelError when the base or the adapter cannot be loaded.
     """
@@ -77,25 +75,14 @@ def execute(
     run = finished(store, run_id)
     folder = folder.expanduser().absolute()
     merging.check_empty(folder)
-    own = store.runs.folder(run_id)
-    lock = ProcessLock(own / LOCK_NAME)
-    if not lock.take():
-        raise PublishError(f"Run {run_id} is being merged already.")
-    say, stop, asked = logger(own / LOG_NAME, progress), threading.Event(), own / STOP_NAME
     unfinished = folder.with_name(f"{folder.name}.run-{run_id}.unfinished")
-    try:
-        with cancelled_by_signals(stop):
-            report = _merged(store, run, folder, unfinished, dtype, say, lambda: stop.is_set() or asked.exists())
+    with MERGE.doing(store, run_id, progress, lambda error: _explained(error, folder)) as (say, should_stop):
+        try:
+            report = _merged(store, run, folder, unfinished, dtype, say, should_stop)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
         say(report.sentence())
-        return report
-    except BaseException as error:  # its last word, for whoever looks at the page
-        explained = _explained(error, folder)
-        say(str(explained) if isinstance(explained, AppError) else f"The merging ended with {type(error).__name__}: {error}")
-        raise explained from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        asked.unlink(missing_ok=True)
-        lock.release()
+    return report
 
 
 def _merged(

@@ -24,9 +24,9 @@ from errors import ModelError
 from models import catalog
 from models.loading import load_base
 from publish import adapter, merge, merging, weights
+from publish.background import Progress
 from publish.source import PublishError
 from storage import Run, Store
-from training.lock import ProcessLock
 
 ROOT = Path(__file__).resolve().parents[1]
 IDS = torch.tensor([[5, 9, 33, 70, 8, 120], [61, 6, 7, 8, 9, 10]])
@@ -73,10 +73,13 @@ def test_a_merged_folder_is_the_bases_with_other_weights(world: Store, tmp_path:
     assert not any(str(ROOT) in path.read_text(errors="replace") for path in folder.glob("*") if path.suffix in (".json", ".md"))
 
 
-@pytest.mark.parametrize("settings", [
-    {}, {"use_rslora": True}, {"use_dora": True}, {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 5}},
-], ids=["LoRA", "rsLoRA", "DoRA", "patterns"])
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "gemma2"])
+PATTERNS = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 5}}
+DORA, RSLORA = {"use_dora": True}, {"use_rslora": True}
+
+
+@pytest.mark.parametrize(("kind", "settings"), [
+    ("llama", {}), ("llama", RSLORA), ("llama", PATTERNS), ("qwen2", DORA), ("gpt2", {}), ("gpt2", DORA), ("gemma2", DORA),
+])
 def test_a_merged_layer_computes_what_peft_does(kind: str, settings: dict, tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "model", kind)
     own = {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True} if kind == "gpt2" else {}
@@ -148,7 +151,7 @@ def test_nothing_is_overwritten_and_a_full_disk_is_seen_before(tiny: tuple[Store
     with pytest.raises(PublishError, match="0 MB left"):
         merge.execute(store, run.id, tmp_path / "out")
     assert left(tmp_path) == ["full"] and (tmp_path / "full" / "mine.txt").read_text() == "keep"
-    assert "MB left" in merging.status(store, run.id).line
+    assert "MB left" in merging.MERGE.status(store, run.id).line
 
 
 def test_an_empty_folder_is_filled_and_a_merging_that_was_killed_is_cleared_away(tiny: tuple[Store, Run], tmp_path: Path) -> None:
@@ -175,7 +178,7 @@ def test_a_disk_or_memory_that_ends_while_writing_leaves_nothing(tiny, tmp_path,
     monkeypatch.setattr(weights, "write", breaks)
     with pytest.raises(PublishError, match=words):
         merge.execute(store, run.id, tmp_path / "out")
-    assert left(tmp_path) == [] and words in merging.status(store, run.id).line
+    assert left(tmp_path) == [] and words in merging.MERGE.status(store, run.id).line
 
 
 def test_a_diverged_adapter_another_base_and_a_strange_dtype_are_refused(tiny: tuple[Store, Run], tmp_path: Path) -> None:
@@ -217,11 +220,11 @@ def test_the_web_side_starts_a_process_and_follows_it_to_its_end(tiny: tuple[Sto
     store, run = tiny
     assert merging.merged_folder(store, run.id) is None
     merging.start(store, run.id)
-    assert merging.status(store, run.id).active
-    with pytest.raises(PublishError, match="merged already"):
+    assert merging.MERGE.status(store, run.id).active
+    with pytest.raises(PublishError, match="at work already"):
         merging.start(store, run.id)
-    wait_for(lambda: not merging.status(store, run.id).active)
-    said = merging.status(store, run.id).line
+    wait_for(lambda: not merging.MERGE.status(store, run.id).active)
+    said = merging.MERGE.status(store, run.id).line
     assert said.startswith("Run 1 is merged: 0 MB in float32 in "), said
     assert merging.merged_folder(store, run.id) == store.folder / "merged" / "run-1"
     with pytest.raises(PublishError, match="nothing is overwritten"):
@@ -230,19 +233,19 @@ def test_the_web_side_starts_a_process_and_follows_it_to_its_end(tiny: tuple[Sto
 
 def test_a_merging_is_stopped_by_the_page_and_by_a_signal(tiny: tuple[Store, Run], tmp_path: Path) -> None:
     store, run = tiny
-    own = store.runs.folder(run.id)
-    (own / merging.STOP_NAME).touch()
+    log = store.runs.folder(run.id) / merging.MERGE.log_name()
+    merging.MERGE.stop_file(store, run.id).touch()
     with pytest.raises(PublishError, match="was stopped; nothing was kept"):
         merge.execute(store, run.id, tmp_path / "out")
     words = ["--data", str(store.folder), "--run", str(run.id), "--out", str(tmp_path / "out")]
     process = subprocess.Popen([sys.executable, "-m", "publish.merge", *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    lock = ProcessLock(own / merging.LOCK_NAME)
+    lock = merging.MERGE.lock(store, run.id)
     wait_for(lock.is_held)
     time.sleep(0.3)
     os.kill(process.pid, signal.SIGTERM)
     assert "was stopped" in process.communicate(timeout=60)[0] and process.returncode == 2
-    assert left(tmp_path) == [] and not (own / merging.STOP_NAME).exists()
-    (own / merging.LOG_NAME).write_text("12:00:00 Loading …\n")
-    assert merging.status(store, run.id).active
-    os.utime(own / merging.LOG_NAME, (1, 1))
-    assert merging.status(store, run.id) == merging.Merging(merging.DIED)
+    assert left(tmp_path) == [] and not merging.MERGE.stop_file(store, run.id).exists()
+    log.write_text("12:00:00 Loading …\n")
+    assert merging.MERGE.status(store, run.id).active
+    os.utime(log, (1, 1))
+    assert merging.MERGE.status(store, run.id) == Progress(merging.MERGE.died)

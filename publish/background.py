@@ -1,0 +1,126 @@
+"""Long work on a finished run in a process of its own: its start, its log, its lock, its wish to stop. Knows no torch.
+
+It belongs to the run's folder, not to who started it: the process is detached, and a page that comes later finds its
+lock and its log there. The same words are used where the work is done in this process.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from errors import AppError
+from publish.source import PublishError
+from storage import Store
+from training import job, launching
+from training.lock import ProcessLock
+from training.report import cancelled_by_signals, logger
+
+# How a line of the log ends that is not the last one.
+MORE = "…"
+# A process that has not locked by then never will: the interpreter takes about a second.
+START_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a work is. line: its last word, "" when there was none; active: it is still at work."""
+
+    line: str = ""
+    active: bool = False
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of work, at most one at a time for each run.
+
+    name: of its files in the run's folder; title: what it is called in sentences ("merging"); module: what
+    `python -m` runs; died: what is said of one that ended without a word.
+    """
+
+    name: str
+    title: str
+    module: str
+    died: str
+
+    def log_name(self) -> str:
+        """Return the name of the log in a run's folder."""
+        return f"{self.name}.txt"
+
+    def lock(self, store: Store, run_id: int) -> ProcessLock:
+        """Return the lock that is held while the work is done."""
+        return ProcessLock(store.runs.folder(run_id) / f"{self.name}.lock")
+
+    def stop_file(self, store: Store, run_id: int) -> Path:
+        """Return the file whose being there asks the work to stop."""
+        return store.runs.folder(run_id) / f"{self.name}.stop"
+
+    def busy(self, run_id: int) -> PublishError:
+        """Return what is said to who asks for the work while it is being done."""
+        return PublishError(f"The {self.title} of run {run_id} is at work already. Wait for it, or stop it first.")
+
+    def start(self, store: Store, run_id: int, words: Sequence[str]) -> None:
+        """Do the work in a process that outlives this one. words: its arguments besides --data and --run.
+
+        Raises PublishError when it is being done already, or the process cannot be started.
+        """
+        if self.status(store, run_id).active:
+            raise self.busy(run_id)
+        log = store.runs.folder(run_id) / self.log_name()
+        own = [sys.executable, "-m", self.module, "--data", str(store.folder), "--run", str(run_id), *words]
+        try:
+            self.stop_file(store, run_id).unlink(missing_ok=True)
+            log.write_text(f"The {self.title} is starting {MORE}\n", encoding="utf-8")
+            process = launching.detached(own, launching.environment(), log)
+        except OSError as error:
+            log.unlink(missing_ok=True)
+            raise PublishError(f"The {self.title} could not be started: {error}.") from error
+        # The thread takes the exit code, so that no zombie is left.
+        threading.Thread(target=process.wait, daemon=True, name=f"{self.name}-{run_id}").start()
+
+    def stop(self, store: Store, run_id: int) -> None:
+        """Ask the work to stop at the next place where it can, if it is being done."""
+        if self.status(store, run_id).active:
+            self.stop_file(store, run_id).touch()
+
+    def status(self, store: Store, run_id: int) -> Progress:
+        """Return how far the work on a run is."""
+        active = self.lock(store, run_id).is_held()
+        line = job.LOGGED.sub("", job.log_tail(store, run_id, 1, self.log_name()).strip())
+        if active or not line.endswith(MORE):
+            return Progress(line, active)
+        if time.time() - (store.runs.folder(run_id) / self.log_name()).stat().st_mtime < START_SECONDS:
+            return Progress(line, True)
+        return Progress(self.died)
+
+    @contextmanager
+    def doing(
+        self, store: Store, run_id: int, progress: Callable[[str], None], explained: Callable[[BaseException], BaseException]
+    ) -> Iterator[tuple[Callable[[str], None], Callable[[], bool]]]:
+        """Hold the lock while the work is done here; give what writes a line of the log, and what says when to stop.
+
+        progress: gets every line of the log. explained: turns what ends the work into what is raised and said.
+        Raises PublishError when it is being done already.
+        """
+        lock, asked = self.lock(store, run_id), self.stop_file(store, run_id)
+        if not lock.take():
+            raise self.busy(run_id)
+        say, stop = logger(store.runs.folder(run_id) / self.log_name(), progress), threading.Event()
+        try:
+            with cancelled_by_signals(stop):
+                yield say, lambda: stop.is_set() or asked.exists()
+        except BaseException as error:  # its last word, for whoever looks at the page
+            known = explained(error)
+            said = str(known) if isinstance(known, AppError) else f"The {self.title} ended with {type(error).__name__}: {error}"
+            say(said)
+            if known is error:
+                raise
+            raise known from error
+        finally:
+            asked.unlink(missing_ok=True)
+            lock.release()
