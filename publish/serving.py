@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from publish import template
 from publish.card import program
@@ -39,6 +41,10 @@ class ServeCommand:
         """All lines, as they are copied."""
         return "\n".join(self.lines)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the command as JSON values."""
+        return {"title": self.title, "language": self.language, "lines": list(self.lines), "note": self.note}
+
 
 def commands(run: Run, base: Base, adapter_folder: Path, merged_folder: Path | None) -> list[ServeCommand]:
     """Return the ways to serve a run, whose files are in folders of this machine; paths in them are shell-quoted.
@@ -56,6 +62,11 @@ def commands(run: Run, base: Base, adapter_folder: Path, merged_folder: Path | N
     else:
         found += [*_merged(name, base, merged_folder), *_gguf_merged(name, base, merged_folder)]
     return [*found, *_ollama(name, base, merged_folder), _ask(name)]
+
+
+def told(found: Sequence[ServeCommand]) -> str:
+    """Return the ways to serve a run for a terminal: each under its title, its note after it."""
+    return "\n\n".join("\n".join(part for part in (f"# {each.title}", each.text, each.note) if part) for each in found)
 
 
 def _rank(config: dict, folder: Path) -> int:
