@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +23,13 @@ import transformers
 
 from models.adapters import Adapter, AdapterSet
 from models.catalog import resolve
+from models.client import Workers
 from models.decoding import Decoder, Row
 from models.loading import LoadedModel, load_base
 from models.prompting import render_prompt
 from models.wire import Sampling
 
-QUESTION = [{"role": "user", "content": "How do I make a cup of tea?"}]
+QUESTION = "How do I make a cup of tea?"
 ADAPTERS = 3
 
 
@@ -64,8 +66,8 @@ class Bench:
     ids: list[int]
 
     @classmethod
-    def build(cls, model: str, rank: int, device: str) -> Bench:
-        """Make the adapters, load everything."""
+    def build(cls, model: str, rank: int, device: str, words: int = 0) -> Bench:
+        """Make the adapters, load everything. words: how many stand before the question, to make it longer."""
         loaded = load_base(model, device)
         adapters = AdapterSet(loaded.model, model)
         speakers: list[Adapter | None] = [None]
@@ -75,7 +77,8 @@ class Bench:
                 make_adapter(model, Path(folder), rank, seed)
                 speakers.append(adapters.load(f"run-{seed + 1}", Path(folder)))
                 plain.append(peft.PeftModel.from_pretrained(load_base(model, device).model, folder).eval())
-        return cls(loaded, adapters, speakers, plain, render_prompt(loaded.tokenizer, QUESTION))
+        ids = render_prompt(loaded.tokenizer, [{"role": "user", "content": question(words)}])
+        return cls(loaded, adapters, speakers, plain, ids)
 
     def together(self, count: int, tokens: int) -> list[list[int]]:
         """Write an answer of each of the first `count` speakers in one loop."""
@@ -94,6 +97,19 @@ class Bench:
         mask = torch.ones_like(inputs)
         outputs = [one.generate(inputs, attention_mask=mask, max_new_tokens=tokens, **settings) for one in models]
         return [output[0, len(self.ids) :].tolist() for output in outputs]
+
+
+def products(bench: Bench, rows: int) -> float:
+    """Return the milliseconds that the products with the base's weights alone take for one token of each row."""
+    weights = [module.weight for module in bench.loaded.model.modules() if isinstance(module, torch.nn.Linear)]
+    states = {weight.shape[1]: torch.randn(rows, weight.shape[1]).to(weight) for weight in weights}
+
+    def work() -> None:
+        for weight in weights:
+            torch.nn.functional.linear(states[weight.shape[1]], weight)
+
+    with torch.inference_mode():
+        return 1000 * statistics.median(timed(work)[0] for _ in range(60))
 
 
 def measure(bench: Bench, tokens: int, rounds: int) -> dict[str, object]:
@@ -126,6 +142,7 @@ def measure(bench: Bench, tokens: int, rounds: int) -> dict[str, object]:
         return round(wall[over] / wall[under], 2), round(processor[over] / processor[under], 2)
 
     return {
+        "prompt_tokens": len(bench.ids),
         "tokens_per_answer": tokens,
         "rounds": rounds,
         "threads": torch.get_num_threads(),
@@ -143,11 +160,49 @@ def measure(bench: Bench, tokens: int, rounds: int) -> dict[str, object]:
         "four": ratio("four_in_turn", "four"),
         "pair_over_one": ratio("pair", "one"),
         "four_over_one": ratio("four", "one"),
+        "step_ms": {name: round(1000 * wall[name] / tokens, 2) for name in ("one", "pair", "four")},
+        "products_ms": {rows: round(products(bench, rows), 2) for rows in (1, both, everyone)},
         "first_ms": {name: round(1000 * wall[name], 2) for name in wall if name.startswith("first")},
         "first_of_pair_over_one": ratio("first_of_pair", "first_of_one"),
         "first_of_four_over_one": ratio("first_of_four", "first_of_one"),
         "first_of_pair_in_turn_over_ours": ratio("first_of_pair_in_turn", "first_of_pair"),
     }
+
+
+def first_tokens_from_worker(model: str, rank: int, words: int, rounds: int) -> dict[str, object]:
+    """Measure the time from asking a real worker to the first text of one answer, and of both of a pair."""
+    messages = [{"role": "user", "content": question(words)}]
+    times: dict[str, list[float]] = {"one": [], "pair": []}
+    with tempfile.TemporaryDirectory() as folder:
+        make_adapter(model, Path(folder) / "runs" / "run-1" / "adapter", rank)
+        workers = Workers(Path(folder) / "runs")
+        try:
+            endpoint = workers.endpoint(model)
+
+            def first(name: str) -> float:
+                stream = endpoint.stream(name, messages, Sampling(0, max_tokens=4))
+                start = time.perf_counter()
+                next(stream)
+                seconds = time.perf_counter() - start
+                list(stream)
+                return seconds
+
+            with ThreadPoolExecutor(2) as pool:
+                for number in range(rounds * 5):
+                    for name, served in (("one", ["base"]), ("pair", ["base", "run-1"])):
+                        slowest = max(pool.map(first, served))
+                        if number:  # the first loads the adapter
+                            times[name].append(slowest)
+        finally:
+            workers.stop()
+    found = {name: 1000 * statistics.median(values) for name, values in times.items()}
+    return {**{f"{name}_ms": round(value, 1) for name, value in found.items()},
+            "pair_over_one": round(found["pair"] / found["one"], 2)}  # fmt: skip
+
+
+def question(words: int) -> str:
+    """Return the question, with words before it that make it longer."""
+    return "Tea is good. " * (words // 3) + QUESTION
 
 
 def main() -> None:
@@ -156,13 +211,16 @@ def main() -> None:
     parser.add_argument("--model", default="demo")
     parser.add_argument("--tokens", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--words", type=int, default=0, help="words before the question")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    bench = Bench.build(options.model, options.rank, options.device)
-    print(json.dumps({"model": options.model, **measure(bench, options.tokens, options.rounds)}))
+    bench = Bench.build(options.model, options.rank, options.device, options.words)
+    figures = {"model": options.model, **measure(bench, options.tokens, options.rounds)}
+    figures["first_from_worker"] = first_tokens_from_worker(options.model, options.rank, options.words, options.rounds)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
