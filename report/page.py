@@ -74,7 +74,11 @@ def standalone(store: Store, run_ids: Sequence[int]) -> str:
 
     Raises as `reported`.
     """
-    runs = reported(store, run_ids)
+    return alone(store, reported(store, run_ids))
+
+
+def alone(store: Store, runs: Sequence[Reported]) -> str:
+    """Return the file of `standalone` for runs that were read already."""
     names = ", ".join(each.title for each in runs)
     project = store.projects.by_id(runs[0].run.project_id).name
     policy = "default-src 'none'; style-src 'unsafe-inline'"
@@ -92,7 +96,12 @@ def standalone(store: Store, run_ids: Sequence[int]) -> str:
 
 def write(store: Store, run_ids: Sequence[int], path: Path) -> Path:
     """Write `standalone` to a file, whole or not at all, and return it. Raises StorageError, and as `reported`."""
-    text, path = standalone(store, run_ids), Path(path)
+    return save(standalone(store, run_ids), path)
+
+
+def save(text: str, path: Path) -> Path:
+    """Write a page to a file, whole or not at all, and return it. Raises StorageError."""
+    path = Path(path)
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
