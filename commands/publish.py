@@ -1,4 +1,4 @@
-"""A finished run out into the world: adapter, merge, serve-commands, api."""
+"""A finished run out into the world: adapter, merge, push, serve-commands, api."""
 
 from __future__ import annotations
 
@@ -41,6 +41,21 @@ def merge_command(run_id: int, out: Path | None, dtype: str, data: Path, as_json
 
     store = Store(data)
     report = merge.execute(store, run_id, out or merging.usual_folder(store, run_id), dtype, progress)
+    say(report.as_dict(), report.sentence(), as_json)
+
+
+@cli.command("push")
+@run_argument
+@click.argument("name", metavar="OWNER/NAME")
+@click.option("--merged", is_flag=True, help="Push the merged weights instead of the adapter; `merge` makes them.")
+@click.option("--private/--public", default=True, show_default=True, help="Whether only you can see it.")
+@data_option
+@json_option
+def push_command(run_id: int, name: str, merged: bool, private: bool, data: Path, as_json: bool) -> None:
+    """Push a finished run to a model hub, with the token of `hf auth login` or HF_TOKEN."""
+    from publish import hub
+
+    report = hub.execute(Store(data), run_id, name, merged, private, progress)
     say(report.as_dict(), report.sentence(), as_json)
 
 

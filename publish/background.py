@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,13 +40,15 @@ class Work:
     """One kind of work, at most one at a time for each run.
 
     name: of its files in the run's folder; title: what it is called in sentences ("merging"); module: what
-    `python -m` runs; died: what is said of one that ended without a word.
+    `python -m` runs; died: what is said of one that ended without a word. stoppable: it looks whether it shall stop;
+    else a signal ends it at once.
     """
 
     name: str
     title: str
     module: str
     died: str
+    stoppable: bool = True
 
     def log_name(self) -> str:
         """Return the name of the log in a run's folder."""
@@ -112,7 +114,7 @@ class Work:
             raise self.busy(run_id)
         say, stop = logger(store.runs.folder(run_id) / self.log_name(), progress), threading.Event()
         try:
-            with cancelled_by_signals(stop):
+            with cancelled_by_signals(stop) if self.stoppable else nullcontext():
                 yield say, lambda: stop.is_set() or asked.exists()
         except BaseException as error:  # its last word, for whoever looks at the page
             known = explained(error)
