@@ -45,6 +45,7 @@ def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
     """Build the page: a header that chooses the project and the annotator, and the tabs."""
     import gradio as gr
 
+    from arena import tab as arena_tab
     from chat import tab as chat_tab
     from labeling import tab as label_tab
     from review import tab as review_tab
@@ -59,7 +60,7 @@ def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
             annotator = gr.Textbox(
                 label="Your name", value=DEFAULT_ANNOTATOR, max_length=100, elem_id="studio-annotator", min_width=100
             )
-        with gr.Tabs(elem_id="studio-tabs"):
+        with gr.Tabs(elem_id="studio-tabs") as tabs:
             with gr.Tab("Label", id="label") as tab:
                 label_tab.build(page, tab, store, project, annotator)
             with gr.Tab("Review", id="review") as tab:
@@ -68,6 +69,8 @@ def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
                 train_tab.build(page, tab, store, project, workers)
             with gr.Tab("Chat", id="chat") as tab:
                 chat_tab.build(page, tab, store, project, annotator, workers)
+            with gr.Tab("Arena", id="arena") as tab:
+                arena_tab.build(page, tab, tabs, store, project, workers)
             with gr.Tab("Data", id="data") as tab:
                 data_tab.build(page, tab, store, project, workers, jobs)
 
@@ -95,6 +98,7 @@ def create_app(store: Store, workers: Workers, jobs: Jobs) -> FastAPI:
     import gradio as gr
     from fastapi import FastAPI
 
+    from arena import tab as arena_tab
     from chat import tab as chat_tab
     from labeling import routes
     from labeling import tab as label_tab
@@ -107,7 +111,7 @@ def create_app(store: Store, workers: Workers, jobs: Jobs) -> FastAPI:
     app.get("/health")(lambda: {"status": "ok"})
 
     app.add_middleware(SecurityHeaders)
-    tabs = (label_tab, review_tab, train_tab, chat_tab, data_tab)
+    tabs = (label_tab, review_tab, train_tab, chat_tab, arena_tab, data_tab)
     own_css = (Path(__file__).parent / "app.css").read_text(encoding="utf-8")
     return gr.mount_gradio_app(
         app,

@@ -1,0 +1,187 @@
+"""The Arena tab: which model is better, matches over a list of prompts, and the next round. Holds no state of its own.
+
+Every callback reads the page, calls one function of `desk` and returns updates.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from arena import view
+from arena.desk import HELD_OUT, WRITTEN, Desk
+from arena.matches import MOST_PROMPTS
+from chat.speakers import default_pair, speakers
+from errors import reported
+from models.client import Sampling, Workers
+from storage import Store
+
+PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
+AT_ONCE = {**PRIVATE, "queue": False}
+guarded = reported(gr.Warning, gr.skip)
+
+
+def build(page: gr.Blocks, tab: gr.Tab, tabs: gr.Tabs, store: Store, project: gr.Dropdown, workers: Workers) -> Desk:
+    """Fill the Arena tab and return what it does.
+
+    tabs: the page's tabs, of which "label" and "train" are opened from here; project: the header's list of projects.
+    """
+    made = ArenaTab(store, workers)
+    made.build(tab, tabs, project)
+    return made.desk
+
+
+def css() -> str:
+    """Return the tab's style sheet."""
+    return Path(__file__).with_name("arena.css").read_text(encoding="utf-8")
+
+
+def head() -> str:
+    """Return what the tab adds to the page's head: nothing."""
+    return ""
+
+
+class ArenaTab:
+    """The components of the tab and what they do."""
+
+    def __init__(self, store: Store, workers: Workers) -> None:
+        self.store, self.desk = store, Desk(store, workers)
+
+    def build(self, tab: gr.Tab, tabs: gr.Tabs, project: gr.Dropdown) -> None:
+        """Lay the tab out and connect it."""
+        with gr.Column(elem_id="arena-root"):
+            self._ranking()
+            self._match()
+            self._rounds()
+        self.timer, self.played = gr.Timer(1.0, active=False), gr.State(None)
+        self._connect(tab, tabs, project)
+
+    def _ranking(self) -> None:
+        with gr.Column():
+            gr.Markdown("### Which model is better?")
+            self.ranks = gr.HTML("", js_on_load=None, elem_id="arena-ranking", elem_classes="arena-table")
+            with gr.Row():
+                self.only_here = gr.Checkbox(label="Only votes of this project", elem_id="arena-only-here")
+                self.with_named = gr.Checkbox(
+                    label="Count votes given with the names in sight too", elem_id="arena-with-named"
+                )
+
+    def _match(self) -> None:
+        with gr.Column(elem_id="arena-match"):
+            gr.Markdown(
+                "### A match over a list of prompts\nTwo models answer every prompt in the background. Then you vote through"
+                " the answers on the Label tab: one key each, sides shuffled, no names."
+            )
+            with gr.Row():
+                first, second = default_pair(self.store, None)
+                self.first = gr.Dropdown([(first.label, first.key)], value=first.key, label="One", elem_id="arena-first", filterable=False)
+                self.second = gr.Dropdown(
+                    [(second.label, second.key)], value=second.key, label="The other", elem_id="arena-second", filterable=False
+                )
+            with gr.Row():
+                self.source = gr.Radio(
+                    [("Prompts of this project that neither has been trained on", HELD_OUT), ("Written here", WRITTEN)],
+                    value=HELD_OUT, label="Prompts", elem_id="arena-source",
+                )
+                self.most = gr.Slider(1, MOST_PROMPTS, 40, step=1, label="At most", elem_id="arena-most")
+                self.temperature = gr.Slider(
+                    0, 2, Sampling().temperature, step=0.05, label="Temperature", elem_id="arena-temperature"
+                )
+            self.text = gr.Textbox(
+                label="One prompt a line", lines=4, max_lines=12, elem_id="arena-text", visible=False,
+                placeholder="How do I make tea?\nWhat do owls eat?",
+            )
+            with gr.Row(elem_id="arena-buttons"):
+                self.start = gr.Button("Start the match", variant="primary", size="sm", elem_id="arena-start")
+                self.cancel = gr.Button("Cancel", variant="stop", size="sm", visible=False, elem_id="arena-cancel")
+                self.vote = gr.Button("Vote now", variant="primary", size="sm", visible=False, elem_id="arena-vote")
+            self.work = gr.HTML("", js_on_load=None, elem_id="arena-work")
+            self.said = gr.Markdown(elem_id="arena-said")
+
+    def _rounds(self) -> None:
+        with gr.Column(elem_id="arena-rounds"):
+            gr.Markdown(
+                "### Rounds\nA preference loss only learns from answers that were labelled. So let the best model so far"
+                " answer new prompts, label its answers, and train on top of it."
+            )
+            self.rounds = gr.HTML("", js_on_load=None, elem_id="arena-rounds-table", elem_classes="arena-table")
+            with gr.Row(elem_id="arena-round-buttons"):
+                self.sample = gr.Button("Next round", size="sm", elem_id="arena-sample")
+                self.train = gr.Button("Train on top", size="sm", elem_id="arena-train")
+
+    def _connect(self, tab: gr.Tab, tabs: gr.Tabs, project: gr.Dropdown) -> None:
+        shown = [self.ranks, self.rounds, self.sample, self.train]
+        live = [self.work, self.said, self.cancel, self.vote, self.timer, self.played]
+        everything = [*shown, *live, self.first, self.second]
+        seen = [project, self.only_here, self.with_named]
+        gr.on([project.change, tab.select], self.open, [*seen, self.first, self.second], everything, **AT_ONCE)
+        gr.on([self.only_here.input, self.with_named.input], self.rank, seen, self.ranks, **AT_ONCE)
+        self.source.input(lambda source: gr.Textbox(visible=source == WRITTEN), self.source, self.text, **AT_ONCE)
+        self.start.click(
+            self.play, [project, self.first, self.second, self.source, self.text, self.most, self.temperature], live, **PRIVATE
+        )
+        self.sample.click(self.next_round, project, live, **PRIVATE)
+        self.cancel.click(self.desk.jobs.cancel, None, None, **AT_ONCE)
+        self.timer.tick(self.look, None, live, **AT_ONCE)
+        self.vote.click(self.go_vote, self.played, [project, tabs], **PRIVATE)
+        self.train.click(self.train_on_top, project, tabs, **PRIVATE)
+
+    @guarded
+    def open(self, project_id: int | None, only_here: bool, with_named: bool, first: str, second: str) -> Any:
+        """Show everything as it is now."""
+        known = speakers(self.store, project_id)
+        listed = [(speaker.label, speaker.key) for speaker in known]
+        keys = [key for _, key in listed]
+        usual = [speaker.key for speaker in default_pair(self.store, project_id)]
+        pair = [first, second] if first != second and {first, second} <= set(keys) else usual
+        best = self.desk.best(project_id)
+        sample = gr.Button(f"Next round: run {best.id} answers new prompts" if best else "Next round", interactive=bool(best))
+        train = gr.Button(f"Train on top of run {best.id}" if best else "Train on top", interactive=bool(best))
+        return [
+            self.desk.ranking_html(project_id, only_here, with_named), self.desk.rounds_html(project_id), sample, train,
+            *self.look(), *(gr.Dropdown(listed, value=key) for key in pair),
+        ]
+
+    @guarded
+    def rank(self, project_id: int | None, only_here: bool, with_named: bool) -> Any:
+        """Rank by other votes."""
+        return self.desk.ranking_html(project_id, only_here, with_named)
+
+    @guarded
+    def play(self, project_id: int | None, *told: Any) -> Any:
+        """Begin a match and show it."""
+        self.desk.match(project_id, *told)
+        return self.look()
+
+    @guarded
+    def next_round(self, project_id: int | None) -> Any:
+        """Let the best model answer what nobody has labelled."""
+        self.desk.sample(project_id)
+        return self.look()
+
+    def look(self) -> list[Any]:
+        """Show how far the work in the background is, or what it left."""
+        state = self.desk.jobs.state
+        if state is None:
+            return ["", "", gr.Button(visible=False), gr.Button(visible=False), gr.Timer(active=False), None]
+        bar = view.progress_html(state.title, state.done, state.total) if state.running else ""
+        ready = not state.running and not state.failed
+        return [
+            bar, state.message, gr.Button(visible=state.running), gr.Button(visible=ready), gr.Timer(active=state.running),
+            state.project_id,
+        ]
+
+    @guarded
+    def go_vote(self, project_id: int | None) -> Any:
+        """Choose the project of the answers, and open the Label tab."""
+        choices = [(each.name, each.id) for each in self.store.projects.list()]
+        return gr.Dropdown(choices, value=project_id), gr.Tabs(selected="label")
+
+    @guarded
+    def train_on_top(self, project_id: int | None) -> Any:
+        """Start a run that goes on from the best one, and open the Train tab."""
+        run = self.desk.train(project_id)
+        gr.Info(f"Run {run.id} has begun, on top of the best one so far.")
+        return gr.Tabs(selected="train")

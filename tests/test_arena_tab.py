@@ -1,0 +1,108 @@
+"""The Arena tab in a real browser: a match from its start to the ranking, wrong input, and the next round."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import pytest
+from playwright.sync_api import Page, expect
+
+import app
+from storage import Project, Store
+from tests.browser import open_page, serve
+from tests.completion_server import CompletionServer
+from tests.test_arena_matches import Workers, asked, compared, finished, labelled
+from transfer.jobs import Jobs
+
+pytestmark = pytest.mark.browser
+
+
+class PageWorkers(Workers):
+    """What the page asks of workers besides their endpoint."""
+
+    device = "cpu"
+
+    def state(self, model: str) -> str:
+        return "ready"
+
+    def stop(self, model: str | None = None) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[CompletionServer]:
+    started = CompletionServer()
+    started.answer = lambda body: f"{body['model']} on {body['messages'][-1]['content']} {body['seed'] % 1000}"
+    yield started
+    started.close()
+
+
+@contextmanager
+def opened(store: Store, server: CompletionServer, browser, **size: int) -> Iterator[Page]:  # noqa: ANN001
+    """Serve the whole page and open its Arena tab."""
+    with serve(app.create_app(store, PageWorkers(server), Jobs())) as address, open_page(address, browser, **size) as page:
+        page.get_by_role("tab", name="Arena").click()
+        expect(page.locator("#arena-ranking")).to_contain_text("votes counted")
+        yield page
+
+
+def test_a_match_is_played_voted_through_with_keys_and_ranked(
+    store: Store, project: Project, server: CompletionServer, browser  # noqa: ANN001
+) -> None:
+    run = finished(store, project)
+    with opened(store, server, browser) as page:
+        expect(page.locator("#arena-second input")).to_have_value(f"Run {run.id} · DPO")
+        page.get_by_label("Written here").check()
+        page.locator("#arena-text textarea").fill("\n".join(f"Question {number}?" for number in range(4)))
+        page.locator("#arena-start").click()
+        expect(page.locator("#arena-said")).to_contain_text("4 pairs of 4 prompts wait for votes")
+        page.locator("#arena-vote").click()
+        expect(page.get_by_role("tab", name="Label")).to_have_attribute("aria-selected", "true")
+        match = next(each for each in store.projects.list() if each.name.startswith("Arena"))
+        for number in range(4):
+            expect(page.locator("#label-prompt")).to_contain_text("Question")
+            card = page.locator("#label-a")
+            expect(card).to_contain_text(" on Question")
+            said = card.inner_text()
+            assert "DPO" not in page.locator("#label-page").inner_text()
+            page.keyboard.press("1" if said.startswith("run-") else "2")
+            if number < 3:
+                expect(card).not_to_have_text(said)
+        for _ in range(100):
+            if store.labels.counts(match.id) == {"chosen": 4}:
+                break
+            page.wait_for_timeout(50)
+        assert store.labels.counts(match.id) == {"chosen": 4}
+        page.get_by_role("tab", name="Arena").click()
+        expect(page.locator("#arena-ranking .arena-ranks tbody tr").first).to_contain_text(f"Run {run.id} · DPO")
+        expect(page.locator("#arena-ranking .arena-duels")).to_contain_text("4 : 0")
+        expect(page.locator("#arena-ranking")).to_contain_text("4 votes counted")
+
+
+def test_wrong_input_is_a_sentence(store: Store, project: Project, server: CompletionServer, browser) -> None:  # noqa: ANN001
+    with opened(store, server, browser) as page:
+        expect(page.locator("#arena-ranking")).to_contain_text("Nothing to rank yet")
+        page.locator("#arena-start").click()
+        expect(page.get_by_text("choose two different models")).to_be_visible()
+        expect(page.locator("#arena-sample")).to_be_disabled()
+        expect(page.locator("#arena-train")).to_be_disabled()
+
+
+def test_the_next_round_samples_the_best_run_and_rounds_show_their_win_rates(
+    store: Store, project: Project, server: CompletionServer, browser  # noqa: ANN001
+) -> None:
+    prompts = asked(store, project, 3)
+    labelled(store, project, prompts[0])
+    run = finished(store, project)
+    compared(store, f"run-{run.id}", "base:demo", 9)
+    with opened(store, server, browser) as page:
+        expect(page.locator("#arena-rounds-table")).to_contain_text("100% (70% to 100%, 9 votes)")
+        page.get_by_role("button", name=f"Next round: run {run.id} answers new prompts").click()
+        expect(page.locator("#arena-said")).to_contain_text("4 new responses")
+        page.locator("#arena-vote").click()
+        expect(page.locator("#label-prompt")).to_contain_text("Q")
+        assert store.items.counts(project.id)["pair"]["total"] == 3
