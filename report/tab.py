@@ -89,14 +89,14 @@ class ReportTab:
                 self.download = gr.DownloadButton(
                     "Download as one HTML file", visible=False, elem_id="report-download", min_width=220
                 )
-            self.line = gr.HTML("", js_on_load=None, elem_id="report-line")
+            self.line = gr.HTML("", js_on_load=None, apply_default_css=False, elem_id="report-line")
             with gr.Row(visible=False, elem_id="report-again") as self.again:
                 self.label = gr.Dropdown(
                     [], label="Labels that the run contradicts most", info=OPEN_TEXT, filterable=False, elem_id="report-label",
                     scale=3, min_width=260,
                 )
                 self.open_item = gr.Button("Open for relabelling", elem_id="report-open", min_width=180)
-            self.shown = gr.HTML("", js_on_load=None, elem_id="report-shown")
+            self.shown = gr.HTML("", js_on_load=None, apply_default_css=False, elem_id="report-shown")
             with gr.Accordion("Look inside one answer", open=False, elem_id="report-heat-box"):
                 self._heat()
         self.is_open, self.mark, self.timer = gr.Checkbox(visible=False), gr.State(None), gr.Timer(1.0, active=False)
@@ -108,7 +108,7 @@ class ReportTab:
             self.prompt = gr.Textbox(label="Question", lines=2, max_lines=8, elem_id="report-prompt", min_width=260)
             self.response = gr.Textbox(label="Answer", lines=2, max_lines=8, elem_id="report-response", min_width=260)
         self.compare = gr.Button("Show the tokens", elem_id="report-compare")
-        self.map = gr.HTML("", js_on_load=None, elem_id="report-map")
+        self.map = gr.HTML("", js_on_load=None, apply_default_css=False, elem_id="report-map")
 
     def _connect(self, tab: gr.Tab, project: gr.Dropdown) -> None:
         state = [self.line, self.measure, self.stop, self.timer, self.mark]
@@ -129,7 +129,7 @@ class ReportTab:
         choices = view.choices(self.store, project_id)
         known = [run_id for _, run_id in choices]
         kept = [run_id for run_id in chosen or [] if run_id in known] or known[:1]
-        return [gr.Dropdown(choices, value=kept, multiselect=True), *self._everything(kept)]
+        return [gr.Dropdown(choices, value=kept, multiselect=True), *self._everything(kept, bool(known))]
 
     @guarded
     def follow(self, project_id: int | None, chosen: list[int] | None, is_open: bool) -> Any:
@@ -175,9 +175,9 @@ class ReportTab:
         assert self.on_open is not None
         return gr.skip() if item_id is None else self.on_open(item_id)
 
-    def _everything(self, chosen: list[int]) -> list[Any]:
+    def _everything(self, chosen: list[int], any_there: bool = True) -> list[Any]:
         panel = view.panel(self.store, chosen)
-        shown = view.shown(self.store, chosen, self._outbox())
+        shown = view.shown(self.store, chosen, self._outbox(), any_there)
         return [
             shown.html, gr.Row(visible=bool(shown.labels) and self.on_open is not None),
             gr.Dropdown(shown.labels, value=shown.labels[0][1] if shown.labels else None),

@@ -21,6 +21,7 @@ from training.methods import METHODS
 MOST_LABELS = 50
 EXCERPT_CHARACTERS = 60
 DEMO = "demo"
+NOT_CHOSEN = "Choose a run above."
 NOTHING = "No run of this project has finished yet. Train one, then come back: this page says what it learned, and why."
 
 
@@ -74,10 +75,14 @@ def panel(store: Store, run_ids: Sequence[int]) -> Panel:
     return Panel(line, next_run, button, active, [list(run_ids), [stamp for *_, stamp in stood], active, line])
 
 
-def shown(store: Store, run_ids: Sequence[int], folder: Path) -> Shown:
-    """Return the report of runs; its file is written into a folder. Raises as `page.reported`, and StorageError."""
+def shown(store: Store, run_ids: Sequence[int], folder: Path, any_there: bool = True) -> Shown:
+    """Return the report of runs; its file is written into a folder. Raises as `page.reported`, and StorageError.
+
+    any_there: the project has runs to choose.
+    """
     if not run_ids:
-        return Shown(f'<div class="report"><p class="report-missing">{NOTHING}</p></div>', [], None)
+        words = NOT_CHOSEN if any_there else NOTHING
+        return Shown(f'<div class="report"><p class="report-missing">{words}</p></div>', [], None)
     runs = page.reported(store, run_ids)
     name = f"report-run-{'-'.join(map(str, run_ids))}.html"
     file = page.save(page.alone(store, runs), folder / name)

@@ -84,7 +84,7 @@ def test_the_download_is_the_report_as_a_file(built, store, project) -> None:
     download = built.show([run.id])[3]
     text = Path(download["value"]).read_text(encoding="utf-8")
     assert download["visible"] and text.startswith("<!doctype html>") and "Some answer." in text
-    assert not built.show([])[3]["visible"]
+    assert not built.show([])[3]["visible"] and "Choose a run above" in built.show([])[0]
 
 
 def test_measure_takes_the_run_that_has_no_report_yet(built, store, project, monkeypatch) -> None:
