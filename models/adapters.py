@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from errors import ModelError
-from models.catalog import identity
+from models.catalog import adapter_hash, identity
 from models.lora_files import CONFIG, PROVENANCE, WEIGHTS, LoraLayer, lora_weights
 from models.lora_rows import Adapter, Layer, LoraRows
 
@@ -43,7 +43,7 @@ class AdapterSet:
             known = self._loaded.get(name)
             if known is not None and known[0] == stamp:
                 return known[1]
-            adapter = Adapter(name, self._read(name, folder))
+            adapter = Adapter(name, adapter_hash(folder), self._read(name, folder))
             self._loaded[name] = (stamp, adapter)
             return adapter
 

@@ -16,6 +16,7 @@ from errors import ModelError
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).resolve().parents[1] / "demo" / "model"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _HASHED_BYTES = 1 << 20
@@ -47,7 +48,7 @@ def resolve(model: str) -> str:
 def _checked(folder: Path) -> str:
     if (folder / "config.json").is_file():
         return str(folder.resolve())
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(f"{folder} holds an adapter, not a whole model. Name the base model it was trained on.")
     raise ModelError(f"{folder} has no config.json, so it is not a model. Choose the folder that holds one.")
 
@@ -96,4 +97,23 @@ def identity(model: str) -> str:
                 digest.update(file.read())
         except OSError as error:
             raise ModelError(f"{path} cannot be read ({error}). Check the file and its permissions.") from error
+    return f"sha256:{digest.hexdigest()[:24]}"
+
+
+def adapter_hash(folder: Path) -> str:
+    """Return a text that is equal for equal adapters: a hash of all bytes of the two files that answer.
+
+    Stored with an answer it tells later whether the same adapter would answer again. Raises ModelError when one of
+    the files is missing or cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
+        path = folder / name
+        try:
+            with path.open("rb") as file:
+                digest.update(f"{name}:{path.stat().st_size}".encode())
+                while block := file.read(_HASHED_BYTES):
+                    digest.update(block)
+        except OSError as error:
+            raise ModelError(f"The adapter's {path} cannot be read ({error}). Train it again.") from error
     return f"sha256:{digest.hexdigest()[:24]}"

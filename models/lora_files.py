@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from errors import ModelError
+from models.catalog import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = ADAPTER_CONFIG, ADAPTER_WEIGHTS
 # Beside them where our training wrote them: "base_identity" is `catalog.identity` of the base as it was then.
 PROVENANCE = "provenance.json"
 

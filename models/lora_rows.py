@@ -31,9 +31,10 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """An adapter in memory: its layers by their names in the base model."""
+    """An adapter in memory: its layers by their names in the base model. hash: `catalog.adapter_hash` of its files."""
 
     name: str
+    hash: str
     layers: dict[str, Layer] = field(repr=False)
 
 

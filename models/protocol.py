@@ -128,11 +128,16 @@ def _integer(body: dict[str, Any], name: str, default: Any, low: int, high: int)
 
 @dataclass(frozen=True)
 class Answers:
-    """Makes the parts of the answer to one request. created: seconds since 1970."""
+    """Makes the parts of the answer to one request.
+
+    created: seconds since 1970. fingerprint: of the weights; the same one with the same request and seed gives the
+    same answer.
+    """
 
     request_id: str
     model: str
     created: int
+    fingerprint: str = ""
 
     def whole(self, texts: list[str], reasons: list[str], tokens: list[int], prompt_tokens: int) -> dict[str, Any]:
         """Return a whole answer; each choice also has its own number of tokens, which OpenAI's do not."""
@@ -159,7 +164,13 @@ class Answers:
         return event({**self._head("chat.completion.chunk"), "choices": [], "usage": numbers})
 
     def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self.request_id, "object": kind, "created": self.created, "model": self.model}
+        return {
+            "id": self.request_id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint or None,
+        }
 
 
 def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from errors import ModelError
 from models.adapters import Adapter, AdapterSet
+from models.catalog import identity
 from models.decoding import Row, decode
 from models.engine import Engine, Piece, Ticket
 from models.loading import LoadedModel, load_base
@@ -26,10 +27,11 @@ _RUN = re.compile(r"run-[0-9]+")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request's prompt as tokens, and its adapter (None for the base)."""
+    """A request's prompt as tokens, its adapter (None for the base), and the fingerprint of the weights that answer."""
 
     prompt_ids: list[int]
     adapter: Adapter | None
+    fingerprint: str
 
 
 class Service:
@@ -43,6 +45,7 @@ class Service:
         self._device = device
         self._loaded: LoadedModel | None = None
         self._adapters: AdapterSet | None = None
+        self._fingerprint = ""
 
     def load(self) -> None:
         """Load the base model and write a few tokens, so that the first answer is not slower than the next.
@@ -53,6 +56,7 @@ class Service:
         adapters = AdapterSet(loaded.model, self.model)
         prompt_ids = render_prompt(loaded.tokenizer, [{"role": "user", "content": "Hello"}])
         decode(loaded, adapters, [Row(prompt_ids, Sampling(max_tokens=3, seed=seed)) for seed in range(2)])
+        self._fingerprint = identity(self.model)
         self._loaded, self._adapters = loaded, adapters
         self.engine = Engine(loaded, adapters)
 
@@ -76,7 +80,8 @@ class Service:
                 served = ", ".join(self.names())
                 raise ProtocolError(f'There is no model "{request.model}" here, only {served}.', 404, "not_found_error")
             adapter = self._adapters.load(request.model, folder)
-        return Prepared(self._prompt_ids(request.messages), adapter)
+        fingerprint = self._fingerprint if adapter is None else f"{self._fingerprint} {adapter.hash}"
+        return Prepared(self._prompt_ids(request.messages), adapter, fingerprint)
 
     def submit(self, prepared: Prepared, sampling: Sampling, give: Callable[[Piece], None]) -> Ticket:
         """Ask for one answer. Raises ModelError when the prompt leaves no room for it."""

@@ -53,7 +53,7 @@ def build_app(service: Service, token: str) -> FastAPI:
     async def chat_completions(request: Request) -> Response:
         asked = parse(await request.body())
         prepared = await run_in_threadpool(service.prepare, asked)
-        reply = _Reply(asked, len(prepared.prompt_ids))
+        reply = _Reply(asked, len(prepared.prompt_ids), prepared.fingerprint)
         reply.start(partial(service.submit, prepared))
         if asked.stream:
             return StreamingResponse(reply.stream(request), media_type="text/event-stream")
@@ -70,10 +70,10 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
 class _Reply:
     """The answers to one request, on their way from the engine's thread to the event loop."""
 
-    def __init__(self, asked: ChatRequest, prompt_tokens: int) -> None:
+    def __init__(self, asked: ChatRequest, prompt_tokens: int, fingerprint: str) -> None:
         self._asked = asked
         self._prompt_tokens = prompt_tokens
-        self._answers = Answers(f"chatcmpl-{uuid.uuid4().hex}", asked.model, int(time.time()))
+        self._answers = Answers(f"chatcmpl-{uuid.uuid4().hex}", asked.model, int(time.time()), fingerprint)
         self._loop = asyncio.get_running_loop()
         self._inbox: asyncio.Queue[tuple[int, Piece] | None] = asyncio.Queue()
         self._tickets: list[Ticket] = []

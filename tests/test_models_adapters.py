@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from tests.tiny_models import save_tiny_adapter, save_tiny_model
 
 from errors import ModelError
 from models.adapters import AdapterSet
-from models.decoding import Row, decode
+from models.catalog import adapter_hash
+from models.decoding import Decoder, Row, decode
 from models.loading import LoadedModel, load_base
 from models.prompting import render_prompt
 from models.wire import Sampling
@@ -150,6 +152,64 @@ def test_the_base_is_token_for_token_a_fresh_load_after_adapters_were_used(folde
     expected = [token for token in expected[0, len(ids) :].tolist() if token != loaded.tokenizer.eos_token_id]
     assert alone.new_ids == beside.new_ids == expected
     assert tuned.new_ids != expected
+
+
+def test_base_rows_are_a_fresh_loads_through_arrivals_departures_and_replaced_adapters(
+    folder: Path, tmp_path: Path
+) -> None:
+    rng = random.Random(1)
+    loaded = load_base(str(folder), "cpu")
+    adapters = adapter_set(loaded)
+    paths = {f"run-{number}": tmp_path / f"run-{number}" for number in range(4)}
+    seeds = iter(range(1000))
+
+    def train(name: str) -> None:
+        shutil.rmtree(paths[name], ignore_errors=True)
+        seed = next(seeds)
+        kind = [{}, {"use_dora": True}, {"target_modules": ["q_proj", "down_proj"]}][seed % 3]
+        save_tiny_adapter(folder, paths[name], seed=seed, rank=2 + seed % 4, **kind)
+
+    for name in paths:
+        train(name)
+    decoder, base_rows = Decoder(loaded, adapters), []
+    for round_number in range(40):
+        if round_number % 4 == 3:
+            train(rng.choice(list(paths)))  # a row that is being written keeps the one it began with
+        for _ in range(rng.randint(0, 3)):
+            name = rng.choice([*[None] * 4, *paths])
+            text = rng.choice(["Hello", "What is a river?", "Why? " * rng.randint(1, 6), "你好吗"])
+            row = Row(
+                render_prompt(loaded.tokenizer, [{"role": "user", "content": text}]),
+                Sampling(temperature=0 if name is None else 1.0, max_tokens=rng.randint(3, 40), seed=round_number),
+                None if name is None else adapters.load(name, paths[name]),
+            )
+            decoder.admit([row])
+            base_rows += [row] if name is None else []
+        if rng.random() < 0.2:
+            decoder.drop([row for row in decoder.rows if row.adapter is not None][:1])
+        for _ in range(rng.randint(0, 6)):
+            if decoder.rows:
+                decoder.step()
+    while decoder.rows:
+        decoder.step()
+    fresh = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    assert len(base_rows) > 15
+    for row in base_rows:
+        inputs = torch.tensor([row.prompt_ids])
+        out = fresh.generate(
+            inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=row.sampling.max_tokens, do_sample=False
+        )
+        expected = [token for token in out[0, len(row.prompt_ids) :].tolist() if token != loaded.tokenizer.eos_token_id]
+        assert row.new_ids == expected
+
+
+def test_an_adapter_says_which_files_it_was_read_from(folder: Path, loaded: LoadedModel, tmp_path: Path) -> None:
+    path = save_tiny_adapter(folder, tmp_path / "a", seed=1)
+    adapters = adapter_set(loaded)
+    first = adapters.load("run-1", path)
+    assert first.hash == adapter_hash(path)
+    save_tiny_adapter(folder, path, seed=2)
+    assert first.hash != adapter_hash(path) == adapters.load("run-1", path).hash
 
 
 def test_a_diverged_adapter_does_not_touch_the_base_rows(folder: Path, loaded: LoadedModel, tmp_path: Path) -> None:

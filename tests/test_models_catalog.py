@@ -68,6 +68,29 @@ def test_identity_survives_a_move_and_changes_with_the_weights(tmp_path: Path) -
     assert catalog.identity("org/name") == "org/name"
 
 
+def an_adapter(folder: Path, weights: bytes = b"w" * (3 << 20), config: bytes = b"{}") -> Path:
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    (folder / "adapter_config.json").write_bytes(config)
+    return folder
+
+
+def test_an_adapters_hash_is_that_of_all_its_bytes_wherever_it_lies(tmp_path: Path) -> None:
+    first = catalog.adapter_hash(an_adapter(tmp_path / "a"))
+    assert first == catalog.adapter_hash(an_adapter(tmp_path / "b")) and first.startswith("sha256:")
+    (tmp_path / "b" / "README.md").write_text("notes")
+    assert first == catalog.adapter_hash(tmp_path / "b")
+    middle = b"w" * (3 << 19) + b"x" + b"w" * ((3 << 19) - 1)
+    others = [
+        an_adapter(tmp_path / "c", middle), an_adapter(tmp_path / "d", config=b"{ }"),
+        an_adapter(tmp_path / "e", b"w" * (3 << 20) + b"{", b"}"),
+    ]  # fmt: skip
+    assert len({first, *map(catalog.adapter_hash, others)}) == 4
+    (tmp_path / "a" / "adapter_config.json").unlink()
+    with pytest.raises(ModelError, match=r"adapter_config\.json cannot be read.*Train it again"):
+        catalog.adapter_hash(tmp_path / "a")
+
+
 def test_what_the_page_needs_imports_neither_torch_nor_transformers() -> None:
     code = "import sys, models.client, models.catalog; print({'torch', 'transformers', 'peft'} & sys.modules.keys())"
     root = Path(catalog.__file__).parents[1]

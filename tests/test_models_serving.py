@@ -45,7 +45,7 @@ class FakeService:
     def prepare(self, asked: Any) -> Any:
         if self.refusal is not None:
             raise self.refusal
-        return SimpleNamespace(prompt_ids=[1, 2, 3])
+        return SimpleNamespace(prompt_ids=[1, 2, 3], fingerprint="sha256:abc")
 
     def submit(self, prepared: Any, sampling: Sampling, give: Callable[[Piece], None]) -> FakeTicket:
         ticket = FakeTicket(give)

@@ -18,6 +18,7 @@ import transformers
 from tests.tiny_models import save_tiny_adapter, save_tiny_model
 
 from errors import ModelError, WorkerError
+from models.catalog import adapter_hash, identity
 from models.client import Endpoint, Sampling, Workers
 from models.process import WorkerProcess
 
@@ -134,6 +135,42 @@ def test_an_adapter_trained_later_is_served_at_once(folder: Path, endpoint: Endp
     assert endpoint.models() == ["base", "run-3", "run-12"]
     texts = {endpoint.complete(name, MESSAGES, GREEDY)[0].text for name in endpoint.models()}
     assert len(texts) == 3
+
+
+@pytest.mark.parametrize("name", ["base", "run-3"])
+def test_the_same_request_gives_the_same_answer_again_also_beside_others_and_from_a_new_worker(
+    name: str, folder: Path, workers: Workers, endpoint: Endpoint
+) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, *MESSAGES]
+    settings = [
+        Sampling(0.9, 0.95, 40, 50, 11, 0.01, 1.1),
+        Sampling(temperature=1.3, max_tokens=50, seed=12),
+        Sampling(temperature=0, max_tokens=50, seed=13),
+    ]
+    path = folder / "data" / "runs" / "run-3" / "adapter"
+    before = adapter_hash(path)
+    alone = [endpoint.complete(name, messages, sampling)[0].text for sampling in settings]
+    neighbours = [endpoint.stream(other, MESSAGES, LONG) for other in ("base", "run-3", "base")]
+    for stream in neighbours:
+        next(stream)
+    beside = [endpoint.complete(name, messages, sampling)[0].text for sampling in settings]
+    for stream in neighbours:
+        stream.close()
+    workers.stop(str(folder / "model"))
+    again = workers.endpoint(str(folder / "model"))
+    anew = ["".join(piece.text for piece in again.stream(name, messages, sampling)) for sampling in settings]
+    assert alone == beside == anew
+    assert len(set(alone)) == 3 and adapter_hash(path) == before
+
+
+def test_an_answer_tells_the_weights_it_came_from(folder: Path, endpoint: Endpoint) -> None:
+    found = {}
+    for name in ("base", "run-3"):
+        body = {"model": name, "messages": MESSAGES, "max_tokens": 2}
+        with endpoint.client() as client:
+            found[name] = client.post(endpoint.url("/chat/completions"), json=body).json()["system_fingerprint"]
+    base, adapter = identity(str(folder / "model")), adapter_hash(folder / "data" / "runs" / "run-3" / "adapter")
+    assert found == {"base": base, "run-3": f"{base} {adapter}"}
 
 
 def test_a_killed_worker_is_told_and_started_again(folder: Path, workers: Workers, endpoint: Endpoint) -> None:
