@@ -39,21 +39,28 @@ def name_of(run_id: int) -> str:
 def archive(store: Store, run_id: int, folder: Path, include_base: bool | None = None) -> Path:
     """Write a run's adapter as `run-N-adapter.zip` into a folder, made when missing; return the file.
 
-    An archive of that name that is there already is replaced, once the new one is whole.
     include_base: put the base's files beside the adapter, for a base in a folder; None does so only for the demo,
     which nobody has elsewhere and which is small.
     Raises NotFoundError, and PublishError when the run has no adapter, the base cannot be put in, or the file cannot
     be written.
     """
-    files = published(store, run_id, include_base)
-    target = folder / f"{name_of(run_id)}.zip"
+    return pack(published(store, run_id, include_base), name_of(run_id), folder)
+
+
+def pack(files: Mapping[str, Path | bytes], name: str, folder: Path) -> Path:
+    """Write files as `NAME.zip` into a folder, made when missing, all inside a folder of that name; return the file.
+
+    files: where they lie, or their bytes, by their names. Equal files give equal archives. Raises PublishError when it
+    cannot be written; an archive that is there already stays until the new one is whole.
+    """
+    target = folder / f"{name}.zip"
     unfinished = target.with_name(f"{target.name}.unfinished")
     with writing(target, files):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with zipfile.ZipFile(unfinished, "w") as zipped:
-                for name, content in sorted(files.items()):
-                    _add(zipped, f"{name_of(run_id)}/{name}", content)
+                for each, content in sorted(files.items()):
+                    _add(zipped, f"{name}/{each}", content)
             unfinished.replace(target)
         finally:
             with suppress(OSError):

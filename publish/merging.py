@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from publish.adapter import pack
 from publish.background import Work
 from publish.source import PublishError, finished
 from storage import Store
@@ -24,6 +25,22 @@ def merged_folder(store: Store, run_id: int) -> Path | None:
     """Return the usual folder of a run's merged weights; None where there are none in it."""
     folder = usual_folder(store, run_id)
     return folder if (folder / "config.json").is_file() else None
+
+
+def size_bytes(folder: Path) -> int:
+    """Return how large the files of merged weights are."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+
+def archive(store: Store, run_id: int, folder: Path) -> Path:
+    """Write the merged weights of a run as `run-N-merged.zip` into a folder; return the file.
+
+    Raises PublishError when the run is not merged, or the file cannot be written.
+    """
+    merged = merged_folder(store, run_id)
+    if merged is None:
+        raise PublishError(f"Run {run_id} is not merged yet. Merge it first.")
+    return pack({path.name: path for path in merged.iterdir() if path.is_file()}, f"run-{run_id}-merged", folder)
 
 
 def check_empty(folder: Path) -> None:
