@@ -8,7 +8,6 @@ from dataclasses import replace
 from report.intervals import Interval
 from report.measured import Contradicted, Example, Measured, Sample, figures_of, write
 from storage import Project, Run, Store
-from tests.training_world import label_pairs
 from training.config import TrainingConfig
 
 HOSTILE = "<img src=x onerror=\"window.pwned=1\"><script>window.pwned=2</script>${window.pwned=3}{{value}}`'\""
@@ -74,11 +73,6 @@ def finished_run(store: Store, project: Project, measured: bool = True, method: 
         folder.mkdir(parents=True, exist_ok=True)
         write(measured_run(run.id, method, text), folder)
     return store.runs.get(run.id)
-
-
-def labelled_with_items(store: Store, project: Project, count: int = 30) -> None:
-    """Label pairs whose item and label numbers are those of `measured_run`."""
-    label_pairs(store, project, count)
 
 
 def without_held_out(measured: Measured) -> Measured:
