@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -106,6 +107,14 @@ class WorkerProcess:
             f"The worker for {self.name} ended with code {self._process.returncode}: {tail}. The log is {self.log}."
         )
 
+    def idle_seconds(self) -> float:
+        """Return for how long the worker has had no request; 0 while it has one, or when it cannot say."""
+        answer = self._get("/v1/activity")
+        try:
+            return 0.0 if answer["open_requests"] else float(answer["idle_seconds"])
+        except (KeyError, ValueError, TypeError):
+            return 0.0
+
     def stop(self, grace_seconds: float = 3.0) -> None:
         """End the process: ask first, then kill. Does nothing when it has ended already."""
         self.stopped = self.stopped or self.alive
@@ -129,11 +138,17 @@ class WorkerProcess:
             announcements.read()
 
     def _says_ready(self) -> bool:
+        return self._get("/health").get("status") == "ready"
+
+    def _get(self, path: str) -> dict[str, Any]:
+        """Return what the worker answers at a path, {} when it is no JSON object or does not come."""
+        headers = {"Authorization": f"Bearer {self._token}"}
         try:
-            with httpx.Client(trust_env=False, timeout=5.0) as client:
-                return client.get(f"http://127.0.0.1:{self._port}/health").json().get("status") == "ready"
-        except (httpx.HTTPError, ValueError, AttributeError):
-            return False
+            with httpx.Client(trust_env=False, timeout=5.0, headers=headers) as client:
+                answer = client.get(f"http://127.0.0.1:{self._port}{path}").json()
+        except (httpx.HTTPError, ValueError):
+            return {}
+        return answer if isinstance(answer, dict) else {}
 
     def _last_lines(self) -> list[str]:
         try:

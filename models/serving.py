@@ -11,12 +11,14 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from errors import AppError
 from models.engine import Piece, Ticket
@@ -38,11 +40,17 @@ def build_app(service: Service, token: str) -> FastAPI:
             raise ProtocolError("The bearer token is missing or wrong.", 401, "authentication_error")
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    activity = _Activity()
+    app.add_middleware(_Counted, activity=activity)
     app.add_exception_handler(AppError, _refuse)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ready" if service.engine is not None else "loading"}
+
+    @app.get("/v1/activity", dependencies=[Depends(authorised)])
+    async def tell_activity() -> dict[str, Any]:
+        return {"open_requests": activity.open_requests, "idle_seconds": time.monotonic() - activity.last}
 
     @app.get("/v1/models", dependencies=[Depends(authorised)])
     async def models() -> dict[str, Any]:
@@ -60,6 +68,32 @@ def build_app(service: Service, token: str) -> FastAPI:
         return JSONResponse(await reply.whole(request))
 
     return app
+
+
+@dataclass
+class _Activity:
+    """How many requests for work are open, and when there last was one, by `time.monotonic`."""
+
+    open_requests: int = 0
+    last: float = field(default_factory=time.monotonic)
+
+
+class _Counted:
+    """Counts requests for work until the last byte of their answer; questions about the worker are none."""
+
+    def __init__(self, app: ASGIApp, activity: _Activity) -> None:
+        self._app = app
+        self._activity = activity
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") != "POST":
+            return await self._app(scope, receive, send)
+        self._activity.open_requests += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._activity.open_requests -= 1
+            self._activity.last = time.monotonic()
 
 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
