@@ -48,6 +48,8 @@ def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
     from arena import tab as arena_tab
     from chat import tab as chat_tab
     from labeling import tab as label_tab
+    from publish import tab as publish_tab
+    from report import tab as report_tab
     from review import tab as review_tab
     from training import tab as train_tab
     from transfer import tab as data_tab
@@ -64,15 +66,22 @@ def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
             with gr.Tab("Label", id="label") as tab:
                 label_tab.build(page, tab, store, project, annotator)
             with gr.Tab("Review", id="review") as tab:
-                review_tab.build(page, tab, store, project, annotator)
+                review = review_tab.build(page, tab, store, project, annotator)
             with gr.Tab("Train", id="train") as tab:
                 train_tab.build(page, tab, store, project, workers)
+            with gr.Tab("Report", id="report") as tab:
+                report_tab.build(
+                    page, tab, store, project, workers, opened=[tabs, *review.opened],
+                    on_open=lambda item_id: [gr.Tabs(selected="review"), *review.open_item(item_id)],
+                )
             with gr.Tab("Chat", id="chat") as tab:
                 chat_tab.build(page, tab, store, project, annotator, workers)
             with gr.Tab("Arena", id="arena") as tab:
                 arena_tab.build(page, tab, tabs, store, project, workers)
             with gr.Tab("Data", id="data") as tab:
                 data_tab.build(page, tab, store, project, workers, jobs)
+            with gr.Tab("Publish", id="publish") as tab:
+                publish_tab.build(page, tab, store, project, workers)
 
         def restore(kept: dict) -> tuple:
             projects = store.projects.list()
@@ -102,6 +111,8 @@ def create_app(store: Store, workers: Workers, jobs: Jobs) -> FastAPI:
     from chat import tab as chat_tab
     from labeling import routes
     from labeling import tab as label_tab
+    from publish import tab as publish_tab
+    from report import tab as report_tab
     from review import tab as review_tab
     from training import tab as train_tab
     from transfer import tab as data_tab
@@ -111,7 +122,7 @@ def create_app(store: Store, workers: Workers, jobs: Jobs) -> FastAPI:
     app.get("/health")(lambda: {"status": "ok"})
 
     app.add_middleware(SecurityHeaders)
-    tabs = (label_tab, review_tab, train_tab, chat_tab, arena_tab, data_tab)
+    tabs = (label_tab, review_tab, train_tab, report_tab, chat_tab, arena_tab, data_tab, publish_tab)
     own_css = (Path(__file__).parent / "app.css").read_text(encoding="utf-8")
     return gr.mount_gradio_app(
         app,

@@ -33,9 +33,12 @@ If the share is higher than for items that came by chance, the order finds what 
 SETTINGS_TEXT = "What annotators read above the items, in Markdown: what makes an answer better, with examples of hard cases."
 
 
-def build(page: gr.Blocks, tab: gr.Tab, store: Store, project: gr.Dropdown, annotator: gr.Textbox) -> None:
-    """Fill the Review tab. project: the header's list, whose value is a project's id or None; annotator: its name."""
-    ReviewTab(store).build(tab, project, annotator)
+def build(page: gr.Blocks, tab: gr.Tab, store: Store, project: gr.Dropdown, annotator: gr.Textbox) -> ReviewTab:
+    """Fill the Review tab and return it. project: the header's list, whose value is a project's id or None; annotator:
+    its name."""
+    made = ReviewTab(store)
+    made.build(tab, project, annotator)
+    return made
 
 
 def css() -> str:
@@ -61,16 +64,21 @@ class ReviewTab:
             with gr.Row(elem_id="review-top"):
                 self.kind = gr.Radio([("Pairs", "pair")], value="pair", show_label=False, container=False, elem_id="review-kind")
                 self.refresh = gr.Button("Refresh", size="sm", elem_id="review-refresh", min_width=90)
-            with gr.Tabs(elem_id="review-sections", overflow_behavior="wrap"):
+            with gr.Tabs(elem_id="review-sections", overflow_behavior="wrap") as self.sections:
                 with gr.Tab("Agreement"):
                     self._agreement()
                 with gr.Tab("Annotators"):
                     self._annotators()
-                with gr.Tab("Decide"):
+                with gr.Tab("Decide", id="decide"):
                     self.desk.build()
                 with gr.Tab("Settings"):
                     self._settings()
         self._connect(tab, project, annotator)
+        self.opened = [self.sections, *self.desk.card_outputs]
+
+    def open_item(self, item_id: int) -> list[Any]:
+        """Return the updates of `opened` that show one item, to be decided. Raises NotFoundError."""
+        return [gr.Tabs(selected="decide"), *self.desk.open_item(item_id)]
 
     def _agreement(self) -> None:
         self.agreement_said = gr.Markdown(elem_id="review-agreement-said")
@@ -122,7 +130,9 @@ class ReviewTab:
         project.change(
             self.follow, [*chosen, self.is_open], [self.kind, *desk, *figures], js=IS_OPEN, **PRIVATE
         )
-        gr.on([tab.select, self.refresh.click], self.open, chosen, [self.kind, *desk], **PRIVATE).then(**measured)
+        gr.on(
+            [tab.select, self.refresh.click], self.open, [*chosen, self.desk.item], [self.kind, *desk], **PRIVATE
+        ).then(**measured)
         self.kind.input(self.desk.show, chosen, desk, **PRIVATE).then(**measured)
         self.save.click(self.keep, [project, self.guidelines, *self.settings], [self.saved, *self.settings], **PRIVATE)
 
@@ -150,10 +160,15 @@ class ReviewTab:
         return [*self.open(project_id, kind, name), *self.measure(project_id, shown)]
 
     @guarded
-    def open(self, project_id: int | None, kind: str, name: str) -> Any:
-        """Show a project's kinds of items, and what there is to decide."""
+    def open(self, project_id: int | None, kind: str, name: str, item_id: int | None = None) -> Any:
+        """Show a project's kinds of items, and what there is to decide; an item of it that is open stays open."""
         choices, kind = view.kinds_of(self.store, project_id, kind)
-        return [gr.Radio(choices, value=kind, visible=len(choices) > 1), *self.desk.show(project_id, kind, name)]
+        if item_id is not None and self.store.items.get(item_id).project_id != project_id:
+            item_id = None
+        return [
+            gr.Radio(choices, value=kind, visible=len(choices) > 1),
+            *self.desk.show(project_id, kind, name, item_id=item_id),
+        ]
 
     @guarded
     def measure(self, project_id: int | None, kind: str) -> Any:

@@ -108,6 +108,7 @@ class DeskSection:
             self.item, self.card, self.title, self.context, self.prompt, *self.columns, *self.texts, self.opinions,
             self.edits, *self.buttons.values(), self.others, self.whose, self.check, self.undo,
         ]
+        self.card_outputs = card
         self.outputs = [self.list, self.after, self.empty, self.items, self.first, self.next, *card]
         for shown in (self.list.input, self.first.click):
             shown(self.show, self.chosen, self.outputs, **PRIVATE)
@@ -139,6 +140,10 @@ class DeskSection:
     def pick(self, project_id: int, event: gr.SelectData) -> Any:
         """Show the item of the row that was clicked."""
         return self._look(disagreements.look(self.store, project_id, int(event.row_value[0])))
+
+    def open_item(self, item_id: int) -> list[Any]:
+        """Return the updates of `card_outputs` that show an item. Raises NotFoundError."""
+        return self._look(disagreements.look(self.store, self.store.items.get(item_id).project_id, item_id))
 
     def _deciding(self, word: str) -> Callable:
         @guarded
