@@ -19,9 +19,9 @@ from errors import AppError
 from models.catalog import resolve
 from models.endpoint import Endpoint
 from models.process import WorkerProcess
-from models.wire import Completion, Delta, Message, Sampling
+from models.wire import Completion, Delta, Message, Sampling, TokenLogps, Usage
 
-__all__ = ["Completion", "Delta", "Endpoint", "Message", "Sampling", "Workers"]
+__all__ = ["Completion", "Delta", "Endpoint", "Message", "Sampling", "TokenLogps", "Usage", "Workers"]
 
 
 # A worker that is busy is looked at again after this share of the time after which an idle one is ended.

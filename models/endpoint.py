@@ -17,7 +17,19 @@ from typing import Any
 import httpx
 
 from errors import WorkerError
-from models.wire import Completion, Delta, Message, Sampling, completions, deltas, refusal, request_body, strange
+from models.wire import (
+    Completion,
+    Delta,
+    Message,
+    Sampling,
+    TokenLogps,
+    completions,
+    deltas,
+    refusal,
+    request_body,
+    strange,
+    token_logps,
+)
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _STOP_POLL_SECONDS = 0.05
@@ -39,15 +51,22 @@ class Endpoint:
         return f"Endpoint({self.base_url!r})"
 
     def stream(
-        self, model: str, messages: list[Message], sampling: Sampling, stop: threading.Event | None = None
+        self,
+        model: str,
+        messages: list[Message],
+        sampling: Sampling,
+        stop: threading.Event | None = None,
+        *,
+        with_usage: bool = False,
     ) -> Iterator[Delta]:
         """Yield the answer as it is written. Closing the iterator or setting `stop` cancels it at the server.
 
+        with_usage: ask how many tokens there were; the last piece has it, or None where the server does not tell.
         After `stop` the iterator just ends, within a tenth of a second. Raises WorkerError when the server refuses,
         is silent for too long, breaks off or answers with something else.
         """
         inbox: queue.SimpleQueue[Delta | Exception | None] = queue.SimpleQueue()
-        request = _Exchange(self, request_body(model, messages, sampling, stream=True))
+        request = _Exchange(self, request_body(model, messages, sampling, stream=True, with_usage=with_usage))
         threading.Thread(target=request.run, args=[inbox.put], name="answer-reader", daemon=True).start()
         try:
             while stop is None or not stop.is_set():
@@ -78,9 +97,30 @@ class Endpoint:
 
     def models(self) -> list[str]:
         """Return the names of the models the server offers. Raises WorkerError as `stream` does."""
-        answer = self._request("GET", "/models", None)
+        return [entry["id"] for entry in self._models()]
+
+    def context_length(self, model: str | None = None) -> int | None:
+        """Return how many tokens the model reads at most, its answer included; None where the server does not tell.
+
+        model: its name; None for the first one, as all models of our worker are alike. Raises WorkerError as `stream`.
+        """
+        entries = [entry for entry in self._models() if model is None or entry["id"] == model]
+        for name in ("context_length", "max_model_len"):  # ours and OpenRouter's, and vLLM's
+            if entries and type(entries[0].get(name)) is int:
+                return entries[0][name]
+        return None
+
+    def token_logps(self, model: str, messages: list[Message], response: str) -> TokenLogps:
+        """Return the log-probability of every token of a text as the answer to a conversation. Only our worker can.
+
+        model: "base" or "run-<id>". Raises WorkerError when it is unknown or the text too long, and as `stream` does.
+        """
+        body = {"model": model, "messages": messages, "response": response}
+        return token_logps(self._request("POST", "/token_logps", body), self.base_url)
+
+    def _models(self) -> list[dict[str, Any]]:
         try:
-            return [entry["id"] for entry in answer["data"]]
+            return [{**entry, "id": entry["id"]} for entry in self._request("GET", "/models", None)["data"]]
         except (KeyError, TypeError) as error:
             raise strange(self.base_url) from error
 
@@ -171,7 +211,8 @@ class _Exchange:
                 if response.status_code != 200:
                     put(endpoint.refused(response, response.read()))
                     return
-                for delta in deltas(response.iter_bytes(), endpoint.base_url, endpoint.api_key.strip()):
+                key, with_usage = endpoint.api_key.strip(), "stream_options" in self._body
+                for delta in deltas(response.iter_bytes(), endpoint.base_url, key, with_usage):
                     put(delta)
             put(None)
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -16,7 +16,7 @@ from models.adapters import Adapter, AdapterSet
 from models.catalog import identity
 from models.decoding import Row, decode
 from models.engine import Engine, Piece, Ticket
-from models.loading import LoadedModel, load_base
+from models.loading import LoadedModel, context_limit, load_base
 from models.prompting import render_prompt
 from models.protocol import ChatRequest, ProtocolError
 from models.wire import Message, Sampling
@@ -59,6 +59,11 @@ class Service:
         self._fingerprint = identity(self.model)
         self._loaded, self._adapters = loaded, adapters
         self.engine = Engine(loaded, adapters)
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens the models read, their answer included; None while loading or where none is known."""
+        return None if self._loaded is None else context_limit(self._loaded.model)
 
     def names(self) -> list[str]:
         """Return the names that can be asked for now: the base first, then the runs by number."""

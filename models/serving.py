@@ -54,8 +54,8 @@ def build_app(service: Service, token: str) -> FastAPI:
 
     @app.get("/v1/models", dependencies=[Depends(authorised)])
     async def models() -> dict[str, Any]:
-        entries = [{"id": name, "object": "model", "created": 0, "owned_by": "local"} for name in service.names()]
-        return {"object": "list", "data": entries}
+        same = {"object": "model", "created": 0, "owned_by": "local", "context_length": service.context_length}
+        return {"object": "list", "data": [{"id": name, **same} for name in service.names()]}
 
     @app.post("/v1/chat/completions", dependencies=[Depends(authorised)], response_model=None)
     async def chat_completions(request: Request) -> Response:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from errors import WorkerError
@@ -39,11 +39,23 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """How many tokens the conversation had as the model read it, and how many the answer has."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
 class Delta:
-    """A piece of an answer; the last one carries why it ended: "stop" or "length"."""
+    """A piece of an answer; the last one carries why it ended: "stop" or "length".
+
+    usage: on the last one, when it was asked for and the server tells it.
+    """
 
     text: str
     finish_reason: str | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True)
@@ -55,8 +67,23 @@ class Completion:
     completion_tokens: int
 
 
-def request_body(model: str, messages: list[Message], sampling: Sampling, *, stream: bool) -> dict[str, Any]:
-    """Return the JSON body that asks for one answer."""
+@dataclass(frozen=True)
+class TokenLogps:
+    """How likely each token of a text is, as the answer to a conversation.
+
+    tokens: pieces that put together are the text; some are "", as the end-of-turn token at the end. logps, base_logps:
+    of each, natural logarithms, under the model that was named and under the base.
+    """
+
+    tokens: list[str]
+    logps: list[float]
+    base_logps: list[float]
+
+
+def request_body(
+    model: str, messages: list[Message], sampling: Sampling, *, stream: bool, with_usage: bool = False
+) -> dict[str, Any]:
+    """Return the JSON body that asks for one answer. with_usage: and for its usage at the end of the stream."""
     body: dict[str, Any] = {
         "model": model,
         "messages": messages,
@@ -74,6 +101,8 @@ def request_body(model: str, messages: list[Message], sampling: Sampling, *, str
         body["repetition_penalty"] = sampling.repetition_penalty
     if sampling.seed is not None:
         body["seed"] = sampling.seed
+    if with_usage:
+        body["stream_options"] = {"include_usage": True}
     return body
 
 
@@ -113,9 +142,13 @@ def completions(answer: Any, where: str, secret: str = "") -> list[Completion]:
     return found
 
 
-def deltas(chunks: Iterable[bytes], where: str, secret: str = "") -> Iterator[Delta]:
-    """Read a streamed answer; `secret` is left out of its errors. Raises WorkerError when it breaks off, reports an error or is something else."""
-    finished = False
+def deltas(chunks: Iterable[bytes], where: str, secret: str = "", with_usage: bool = False) -> Iterator[Delta]:
+    """Read a streamed answer; `secret` is left out of its errors.
+
+    with_usage: put it on the last piece, which then waits for it. Raises WorkerError when the answer breaks off,
+    reports an error or is something else.
+    """
+    finished, last, used = False, None, None
     for data in events(chunks):
         if data == "[DONE]":
             finished = True
@@ -128,12 +161,38 @@ def deltas(chunks: Iterable[bytes], where: str, secret: str = "") -> Iterator[De
                 text = (choice.get("delta") or {}).get("content") or ""
                 reason = choice.get("finish_reason")
                 finished = finished or reason is not None
-                if text or reason:
-                    yield Delta(text, _FINISH_REASONS.get(reason, "stop") if reason else None)
+                delta = Delta(text, _FINISH_REASONS.get(reason, "stop") if reason else None)
+                if reason and with_usage:
+                    last = delta
+                elif text or reason:
+                    yield delta
+            used = _usage(chunk.get("usage")) or used
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise strange(where) from error
     if not finished:
         raise WorkerError(f"{where} broke off in the middle of an answer. Try again; its log may say why.")
+    if with_usage and (last or used):
+        yield replace(last or Delta(""), usage=used)
+
+
+def _usage(numbers: Any) -> Usage | None:
+    """Read a usage object; servers send it at the end, with every chunk, as null, or never."""
+    if not isinstance(numbers, dict):
+        return None
+    found = [numbers.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    return Usage(*found) if all(type(number) is int for number in found) else None
+
+
+def token_logps(answer: Any, where: str) -> TokenLogps:
+    """Read the log-probabilities of a text's tokens. Raises WorkerError when the answer is something else."""
+    try:
+        tokens = [str(token) for token in answer["tokens"]]
+        logps, base_logps = ([float(number) for number in answer[name]] for name in ("logps", "base_logps"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise strange(where) from error
+    if not len(tokens) == len(logps) == len(base_logps):
+        raise strange(where)
+    return TokenLogps(tokens, logps, base_logps)
 
 
 def events(chunks: Iterable[bytes]) -> Iterator[str]:

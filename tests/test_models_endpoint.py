@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from errors import WorkerError
-from models.client import Completion, Delta, Endpoint, Sampling
+from models.client import Completion, Delta, Endpoint, Sampling, Usage
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 Reply = Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]
@@ -145,6 +145,59 @@ def test_lines_end_at_line_feeds_only_and_comments_are_skipped() -> None:
     body = b": ping\r\n\r\n" + chunk("a\u2028b\x85c") + chunk("", "stop").replace(b"\n", b"\r\n") + b"data: [DONE]\n\n"
     with server(answer(200, body)) as endpoint:
         assert list(endpoint.stream("m", MESSAGES, Sampling())) == [Delta("a\u2028b\x85c"), Delta("", "stop")]
+
+
+def data(**body: Any) -> bytes:
+    return f"data: {json.dumps(body)}\n\n".encode()
+
+
+NUMBERS = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+END = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "last"),
+    [
+        (chunk("b", "length") + data(choices=[], usage=NUMBERS) + END, Delta("b", "length", Usage(7, 2))),
+        (chunk("b", "length") + data(choices=[], usage=NUMBERS), Delta("b", "length", Usage(7, 2))),
+        (data(choices=[{"delta": {}, "finish_reason": "stop"}], usage=NUMBERS) + END, Delta("", "stop", Usage(7, 2))),
+        (data(choices=[{"delta": {"content": "b"}}], usage=None) + chunk("", "stop") + END, Delta("", "stop")),
+        (chunk("b", "stop") + END, Delta("b", "stop")),
+        (chunk("b", "stop") + data(choices=[], usage={"prompt_tokens": "7"}) + END, Delta("b", "stop")),
+        (data(choices=[], usage=NUMBERS) + END, Delta("", None, Usage(7, 2))),
+    ],
+)
+def test_usage_is_on_the_last_piece_wherever_a_server_puts_it_or_does_not(body: bytes, last: Delta) -> None:
+    asked = []
+
+    def reply(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
+        asked.append(request.get("stream_options"))
+        answer(200, chunk("a") + body)(handler, request)
+
+    with server(reply) as endpoint:
+        with_usage = list(endpoint.stream("m", MESSAGES, Sampling(), with_usage=True))
+        without = list(endpoint.stream("m", MESSAGES, Sampling()))
+    assert with_usage[0] == Delta("a") and with_usage[-1] == last
+    assert [piece.usage for piece in with_usage[:-1]] == [None] * (len(with_usage) - 1)
+    assert all(piece.usage is None for piece in without)
+    assert "".join(piece.text for piece in without) == "".join(piece.text for piece in with_usage)
+    assert asked == [{"include_usage": True}, None]
+
+
+@pytest.mark.parametrize(
+    ("entries", "first", "second"),
+    [
+        ([{"id": "m", "context_length": 512}, {"id": "n", "context_length": 64}], 512, 64),
+        ([{"id": "m", "max_model_len": 4096}, {"id": "n"}], 4096, None),
+        ([{"id": "m", "context_length": None}, {"id": "n", "context_length": "many"}], None, None),
+        ([], None, None),
+    ],
+)
+def test_the_length_of_the_context_is_read_where_a_server_tells_it(
+    entries: list, first: int | None, second: int | None
+) -> None:
+    with server(answer(200, {"data": entries})) as endpoint:
+        assert (endpoint.context_length(), endpoint.context_length("n")) == (first, second)
 
 
 def endless(gone: threading.Event) -> Reply:

@@ -38,6 +38,7 @@ class FakeService:
         self.tickets: list[FakeTicket] = []
         self.samplings: list[Sampling] = []
         self.refusal: Exception | None = None
+        self.context_length: int | None = None
 
     def names(self) -> list[str]:
         return ["base"]

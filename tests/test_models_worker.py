@@ -19,7 +19,7 @@ from tests.tiny_models import save_tiny_adapter, save_tiny_model
 
 from errors import ModelError, WorkerError
 from models.catalog import adapter_hash, identity
-from models.client import Endpoint, Sampling, Workers
+from models.client import Endpoint, Sampling, Usage, Workers
 from models.process import WorkerProcess
 
 MESSAGES = [{"role": "user", "content": "Hello, 你好"}]
@@ -108,6 +108,16 @@ def test_usage_and_the_end_marker_are_openais(endpoint: Endpoint) -> None:
     events = [line[6:] for line in text.split("\n") if line]
     assert events[-1] == "[DONE]"
     assert '"completion_tokens": 5' in events[-2] and '"usage"' in events[-2]
+
+
+def test_the_last_piece_of_a_stream_tells_its_tokens_and_the_models_how_many_they_read(
+    folder: Path, endpoint: Endpoint
+) -> None:
+    *before, last = endpoint.stream("run-3", MESSAGES, Sampling(temperature=0, max_tokens=5), with_usage=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "model")
+    prompt = tokenizer.apply_chat_template(MESSAGES, add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert last.usage == Usage(len(prompt), 5) and not any(piece.usage for piece in before)
+    assert endpoint.context_length() == endpoint.context_length("run-3") == 512
 
 
 def test_only_health_answers_without_the_token(endpoint: Endpoint) -> None:
