@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from chat.provenance import provenance
 from chat.speakers import Speaker
 from errors import AppError, WorkerError
 from models.client import Endpoint, Sampling, Workers
@@ -82,6 +83,7 @@ class Side:
         self._began = time.monotonic()
         self._answer = Answer(request.speaker, request.sampling.seed)
         self._error: Exception | None = None
+        self._made_with: dict[str, str | None] = {}
         self._thread = threading.Thread(target=self._run, name=f"chat-side-{request.number}", daemon=True)
 
     def start(self) -> None:
@@ -104,9 +106,10 @@ class Side:
 
     def _run(self) -> None:
         try:
-            endpoint = self._workers.endpoint(self._answer.speaker.model)
-            self._set(state="waiting")
-            self._read_what_fits(endpoint)
+            with self._workers.using(self._answer.speaker.model) as endpoint:
+                self._made_with = provenance(self._store, self._answer.speaker)
+                self._set(state="waiting")
+                self._read_what_fits(endpoint)
         except AppError as error:
             self._fail(error, self._explained(error))
         except Exception as error:  # a fault of the program: it must not leave the page waiting
@@ -182,7 +185,7 @@ class Side:
         settings = {
             **request.settings, "model": speaker.model, "run": speaker.run_id, "label": speaker.label,
             "tokens": answer.tokens, "seconds": round(answer.seconds, 3), "left_out": answer.left_out,
-            "error": answer.error,
+            "error": answer.error, **self._made_with,
         }
         self._store.chats.add_message(
             request.chat_id, "assistant", answer.text, side=request.number, model=speaker.key, settings=settings,

@@ -60,12 +60,13 @@ class Opened:
         return self.is_blind and not any(turn.votes for turn in self.turns)
 
 
-def turns(store: Store, chat_id: int) -> list[Turn]:
-    """Return the turns of a chat in order. An answer belongs to the question it names, whatever came between.
+def turns(store: Store, chat_id: int, until: int | None = None) -> list[Turn]:
+    """Return the turns of a chat in order, as they stood after the message `until`, or are now. An answer belongs to the question it names, whatever came between.
 
     A question that was asked anew takes the place of the one it replaces and of all that came after that.
     """
-    sides, messages = len(store.chats.get(chat_id).models), store.chats.messages(chat_id)
+    sides = len(store.chats.get(chat_id).models)
+    messages = [each for each in store.chats.messages(chat_id) if until is None or each.id <= until]
     votes = store.chats.votes(chat_id)
     answers = {
         ((message.settings or {}).get("question_id"), message.side): message

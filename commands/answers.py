@@ -1,4 +1,4 @@
-"""What was labelled and learned, asked for: chat, agreement."""
+"""What was labelled and learned, asked for: chat, replay, agreement."""
 
 from __future__ import annotations
 
@@ -34,6 +34,21 @@ def chat_command(
     with workers_of(store, device) as workers:
         answers = compare_once(store, workers, model, run_id, prompt, sampling)
     say(answers, "\n\n".join(f"{side}:\n{text}" for side, text in answers.items() if text is not None), as_json)
+
+
+@cli.command("replay")
+@click.argument("message", type=int)
+@data_option
+@device_option
+@json_option
+def replay_command(message: int, data: Path, device: str, as_json: bool) -> None:
+    """Ask for a stored answer of a chat again, with all it was made with; MESSAGE is its number in the JSON of the chat."""
+    from chat.replay import replay
+
+    store = Store(data)
+    with workers_of(store, device) as workers:
+        found = replay(store, workers, message)
+    say(found.as_dict(), f"{found.text}\n\n{found.sentence()}", as_json)
 
 
 @cli.command("agreement")

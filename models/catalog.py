@@ -100,6 +100,27 @@ def identity(model: str) -> str:
     return f"sha256:{digest.hexdigest()[:24]}"
 
 
+def template_hash(model: str) -> str | None:
+    """Return a text that is equal for equal chat templates; None for a hub name, or where the folder has none.
+
+    Raises ModelError when the model is unknown or a file cannot be read.
+    """
+    resolved = resolve(model)
+    if not Path(resolved).is_absolute():
+        return None
+    template, config = Path(resolved) / "chat_template.jinja", Path(resolved) / "tokenizer_config.json"
+    try:
+        if template.is_file():
+            text = template.read_text(encoding="utf-8")
+        elif config.is_file():
+            text = json.dumps(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
+        else:
+            return None
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"The chat template in {resolved} cannot be read ({error}). Copy the model again.") from error
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+
 def adapter_hash(folder: Path) -> str:
     """Return a text that is equal for equal adapters: a hash of all bytes of the two files that answer.
 

@@ -56,6 +56,10 @@ class FakeWorkers:
         self.loaded = threading.Event()  # clear it, and every model goes on loading until it is set
         self.loaded.set()
 
+    @contextmanager
+    def using(self, model: str) -> Iterator[Endpoint]:
+        yield self.endpoint(model)
+
     def endpoint(self, model: str) -> Endpoint:
         self.loaded.wait(60)
         server = self.servers[model]

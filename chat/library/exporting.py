@@ -35,7 +35,7 @@ def as_markdown(store: Store, chat_id: int) -> str:
 def _told(turn: Turn, chat: Chat) -> dict[str, Any]:
     answers = [
         None if answer is None else {
-            "side": CHOICES[side], "model": answer.model, "text": answer.content, "finish_reason": answer.finish_reason,
+            "message": answer.id, "side": CHOICES[side], "model": answer.model, "text": answer.content, "finish_reason": answer.finish_reason,
             "settings": answer.settings,
         }
         for side, answer in enumerate(turn.answers)

@@ -1,0 +1,77 @@
+"""A stored answer asked for again, with all it was made with. Does not know the page."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from chat.answering import Request, Side, without_oldest_exchange
+from chat.provenance import NAMES, provenance
+from chat.speakers import find
+from chat.transcript import asked, before, turns
+from errors import ConfigError
+from models.client import Sampling, Workers
+from storage import ChatMessage, Store
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What came of it. text: the answer now; is_same: it is the stored one, or begins with it where that was stopped.
+
+    changed: what is another one now than when the answer was given, in words.
+    """
+
+    text: str
+    is_same: bool
+    changed: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """Say what came of it."""
+        said = "The same answer came again." if self.is_same else "Another answer came."
+        return f"{said} Since then {', '.join(self.changed)} changed." if self.changed else said
+
+
+def replay(store: Store, workers: Workers, message_id: int) -> Replayed:
+    """Ask for a stored answer again: the same model, conversation, settings and seed. Nothing is stored.
+
+    Raises NotFoundError when the message or its model is gone, ConfigError when it is no answer that can be had again,
+    ModelError and WorkerError when the model cannot answer.
+    """
+    answer = store.chats.message(message_id)
+    kept = answer.settings or {}
+    if answer.role != "assistant" or answer.side is None or answer.finish_reason == "error" or "question_id" not in kept:
+        raise ConfigError(f"Message {message_id} is no whole answer of a model: it cannot be had again.")
+    chat = store.chats.get(answer.chat_id)
+    (speaker,) = find(store, chat.project_id, answer.model)
+    now = provenance(store, speaker)
+    changed = tuple(words for name, words in NAMES.items() if kept.get(name) and kept[name] != now[name])
+    request = Request(speaker, _messages(store, answer), _sampling(kept))
+    stop = threading.Event()
+    side = Side(store, workers, request, stop, threading.Event())
+    try:
+        side.start()
+        text = side.result()
+    finally:
+        stop.set()
+    whole = answer.finish_reason != "stopped"
+    return Replayed(text, text == answer.content if whole else text.startswith(answer.content), changed)
+
+
+def _messages(store: Store, answer: ChatMessage) -> list[dict[str, str]]:
+    """Return the conversation that was sent, without what was left out because it did not fit."""
+    # Also of a question that was asked anew since: its turn is found among those before that.
+    shown = turns(store, answer.chat_id, until=answer.id)
+    turn = next(turn for turn in shown if turn.question.id == answer.settings["question_id"])
+    messages = asked(before(shown, turn.question.id), turn, answer.side)
+    for _ in range(answer.settings.get("left_out", 0) // 2):
+        messages = without_oldest_exchange(messages)
+    return messages
+
+
+def _sampling(kept: dict[str, Any]) -> Sampling:
+    return Sampling(**{spec.name: kept[spec.name] for spec in fields(Sampling) if spec.name in kept})
