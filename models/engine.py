@@ -10,8 +10,12 @@ import queue
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 
@@ -23,6 +27,9 @@ from models.loading import LoadedModel
 from models.wire import Sampling
 
 _log = logging.getLogger(__name__)
+_CLOSED_POLL_SECONDS = 1.0
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,24 @@ class Ticket:
             self._give(Piece("", len(self.row.new_ids), error=reason))
 
 
+class _Errand:
+    """Other work with the model, done by the engine's thread between two tokens."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.result: Future[Any] = Future()
+        self._work = work
+
+    def run(self) -> None:
+        """Do it, and hand its value or its error to whoever waits."""
+        try:
+            self.result.set_result(self._work())
+        except torch.cuda.OutOfMemoryError:
+            self.result.set_exception(ModelError("The GPU's memory is full. Try again, with less text."))
+            torch.cuda.empty_cache()
+        except Exception as error:
+            self.result.set_exception(error)
+
+
 class Engine:
     """Decodes requests in a thread of its own, those that are there together in one batch."""
 
@@ -87,7 +112,8 @@ class Engine:
         self._decoder = Decoder(loaded, adapters)
         self._max_rows = max_rows
         self._window_seconds = window_seconds
-        self._inbox: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Ticket | _Errand | None] = queue.SimpleQueue()
+        self._errands: deque[_Errand] = deque()
         self._waiting: list[Ticket] = []
         self._running: dict[Row, Ticket] = {}
         self._closed = False
@@ -113,6 +139,23 @@ class Engine:
         self._inbox.put(ticket)
         return ticket
 
+    def run(self, work: Callable[[], Result]) -> Result:
+        """Do other work with the model while no token is made, and return its value or raise its error.
+
+        Waits for it. Answers that are being written go on after it, and between two such works.
+        Raises ModelError when the engine is closed.
+        """
+        errand = _Errand(work)
+        self._inbox.put(errand)
+        while True:
+            try:
+                return errand.result.result(timeout=_CLOSED_POLL_SECONDS)
+            except FutureTimeout:
+                if errand.result.done():  # just now, or its own error is a time out
+                    return errand.result.result()
+                if self._closed and not self._thread.is_alive():
+                    raise ModelError("The model is being closed. Start it again and try again.") from None
+
     @property
     def busy_rows(self) -> int:
         """How many answers are being written."""
@@ -127,6 +170,8 @@ class Engine:
     def _run(self) -> None:
         while not self._closed:
             self._collect()
+            if self._errands:
+                self._errands.popleft().run()
             try:
                 self._leave()
                 self._enter()
@@ -143,7 +188,7 @@ class Engine:
 
     def _collect(self) -> None:
         """Take what has been asked for; wait only when there is nothing else to do."""
-        idle = not self._decoder.rows and not self._waiting
+        idle = not self._decoder.rows and not self._waiting and not self._errands
         deadline = None
         while True:
             try:
@@ -157,6 +202,9 @@ class Engine:
             except queue.Empty:
                 return
             if ticket is None:
+                return
+            if isinstance(ticket, _Errand):
+                self._errands.append(ticket)
                 return
             self._waiting.append(ticket)
 

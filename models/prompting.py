@@ -10,11 +10,13 @@ are about answers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from jinja2.exceptions import TemplateError
 
 from errors import ModelError
+from models.detokenize import TextStream
 from models.wire import Message
 
 if TYPE_CHECKING:
@@ -81,6 +83,37 @@ def render(
     if max_length_tokens is not None:
         prompt_ids = _shortened(tokenizer, prompt_ids, len(response_ids), max_length_tokens)
     return Rendered(prompt_ids + response_ids, len(prompt_ids), whole - len(prompt_ids))
+
+
+def response_pieces(
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], response: str
+) -> tuple[Rendered, list[str]]:
+    """Return a conversation and a response as `render` does, and what each of the response's tokens writes.
+
+    The pieces put together are exactly the response. A character of several tokens belongs to one of them; the others,
+    and the end-of-turn token, have "". Raises ModelError as `render` does.
+    """
+    rendered, frame = render(tokenizer, messages, response), _frame(tokenizer, messages)
+    pieces, given = [], 0
+    for end in _ends(tokenizer, rendered, frame, response):
+        end = min(max(end - len(frame.lead), given), len(response))
+        pieces.append(response[given:end])
+        given = end
+    pieces[max((index for index, piece in enumerate(pieces) if piece), default=0)] += response[given:]
+    return rendered, pieces
+
+
+def _ends(tokenizer: PreTrainedTokenizerBase, rendered: Rendered, frame: _Frame, response: str) -> list[int]:
+    """Return where each token of the response ends, in characters of its text with what surrounds it."""
+    text, ids = frame.lead + response + frame.end, rendered.response_ids
+    if not tokenizer.is_fast:  # it does not tell; what its tokens write has the same length, or nearly
+        stream = TextStream(tokenizer)
+        return list(accumulate(len(stream.add(token)) for token in ids))
+    for before, expected in ((frame.prompt, rendered.ids), ("", ids)):
+        found = tokenizer(before + text, add_special_tokens=False, return_offsets_mapping=True)
+        if found["input_ids"] == expected:
+            return [end - len(before) for _, end in found["offset_mapping"][-len(ids) :]]
+    raise AssertionError("render makes its ids in one of these two ways")
 
 
 def closing_length(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> int:

@@ -51,18 +51,11 @@ class ChatRequest:
 
 def parse(content: bytes) -> ChatRequest:
     """Read a request's body. Raises ProtocolError naming the field that is wrong."""
-    try:
-        body = json.loads(content)
-    except ValueError as error:
-        raise ProtocolError(f"The body is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise ProtocolError("The body is not a JSON object.")
+    body = _object(content)
     for name in _UNSUPPORTED:
         if body.get(name):
             raise ProtocolError(f"`{name}` is not supported here. Leave it out.")
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise ProtocolError("`model` is missing: a name from /v1/models.")
+    model = _model(body)
     limit = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
     sampling = Sampling(
         temperature=_number(body, "temperature", 1.0, 0.0, 100.0),
@@ -82,6 +75,36 @@ def parse(content: bytes) -> ChatRequest:
         stream=body.get("stream") is True,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
     )
+
+
+def parse_token_logps(content: bytes) -> tuple[ChatRequest, str]:
+    """Read a request for the log-probabilities of a text: the conversation, and the answer to be scored.
+
+    Raises ProtocolError naming the field that is wrong.
+    """
+    body = _object(content)
+    response = body.get("response")
+    if not isinstance(response, str):
+        raise ProtocolError("`response` must be text: the answer whose tokens are scored.")
+    asked = ChatRequest(_model(body), _messages(body.get("messages")), Sampling(), 1, False, False)
+    return asked, response
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(content)
+    except ValueError as error:
+        raise ProtocolError(f"The body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise ProtocolError("The body is not a JSON object.")
+    return body
+
+
+def _model(body: dict[str, Any]) -> str:
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise ProtocolError("`model` is missing: a name from /v1/models.")
+    return model
 
 
 def _messages(value: Any) -> list[Message]:

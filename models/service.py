@@ -6,10 +6,14 @@ and again when its files have changed.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from errors import ModelError
 from models.adapters import Adapter, AdapterSet
@@ -17,9 +21,10 @@ from models.catalog import identity
 from models.decoding import Row, decode
 from models.engine import Engine, Piece, Ticket
 from models.loading import LoadedModel, context_limit, load_base
-from models.prompting import render_prompt
+from models.logps import collate, token_logps
+from models.prompting import Rendered, render_prompt, response_pieces
 from models.protocol import ChatRequest, ProtocolError
-from models.wire import Message, Sampling
+from models.wire import Message, Sampling, TokenLogps
 
 BASE = "base"
 _RUN = re.compile(r"run-[0-9]+")
@@ -92,6 +97,37 @@ class Service:
         """Ask for one answer. Raises ModelError when the prompt leaves no room for it."""
         assert self.engine is not None
         return self.engine.submit(prepared.prompt_ids, sampling, prepared.adapter, give)
+
+    def token_logps(self, request: ChatRequest, response: str) -> TokenLogps:
+        """Score every token of a text as the answer, under the model that is named and under the base.
+
+        One forward pass for both, between two tokens of the answers that are being written. Raises ProtocolError and
+        ModelError as `prepare` does, and ModelError when it is all longer than the model reads.
+        """
+        adapter = self.prepare(request).adapter
+        assert self._loaded is not None and self.engine is not None
+        rendered, pieces = response_pieces(self._loaded.tokenizer, request.messages, response)
+        limit = self.context_length
+        if limit is not None and len(rendered.ids) > limit:
+            raise ModelError(
+                f"The conversation and the answer have {len(rendered.ids)} tokens and the model reads at most {limit}. "
+                "Shorten them."
+            )
+        base, own = self.engine.run(partial(self._score, rendered, adapter))
+        if not all(map(math.isfinite, [*base, *own])):
+            raise ModelError(f"{request.model} gives no numbers for this text: its weights are broken. Train it again.")
+        return TokenLogps(pieces, own, base)
+
+    @torch.inference_mode()
+    def _score(self, rendered: Rendered, adapter: Adapter | None) -> tuple[list[float], list[float]]:
+        """Return each response token's log-prob under the base and under the adapter. For the engine's thread."""
+        assert self._loaded is not None and self._adapters is not None
+        speakers = [None] if adapter is None else [None, adapter]
+        batch = collate([rendered] * len(speakers), int(self._loaded.tokenizer.pad_token_id)).to(self._loaded.device)
+        with self._adapters.rows(speakers):
+            scores = token_logps(self._loaded.model, batch).tolist()
+        count = len(rendered.response_ids)
+        return scores[:count], scores[-count:]
 
     def _prompt_ids(self, messages: list[Message]) -> list[int]:
         if self._loaded is None:

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from errors import AppError
 from models.engine import Piece, Ticket
-from models.protocol import DONE, Answers, ChatRequest, ProtocolError, event, parse
+from models.protocol import DONE, Answers, ChatRequest, ProtocolError, event, parse, parse_token_logps
 from models.service import Service
 
 _DISCONNECT_POLL_SECONDS = 0.1
@@ -66,6 +66,11 @@ def build_app(service: Service, token: str) -> FastAPI:
         if asked.stream:
             return StreamingResponse(reply.stream(request), media_type="text/event-stream")
         return JSONResponse(await reply.whole(request))
+
+    @app.post("/v1/token_logps", dependencies=[Depends(authorised)])
+    async def token_logps(request: Request) -> dict[str, Any]:
+        asked, response = parse_token_logps(await request.body())
+        return asdict(await run_in_threadpool(service.token_logps, asked, response))
 
     return app
 

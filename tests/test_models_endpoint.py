@@ -200,6 +200,14 @@ def test_the_length_of_the_context_is_read_where_a_server_tells_it(
         assert (endpoint.context_length(), endpoint.context_length("n")) == (first, second)
 
 
+@pytest.mark.parametrize(
+    "body", [{}, {"tokens": ["a"], "logps": [-1.0], "base_logps": []}, {"tokens": "a", "logps": [None], "base_logps": [0]}, []]
+)
+def test_scores_that_do_not_match_are_another_protocol(body: Any) -> None:
+    with server(answer(200, body)) as endpoint, pytest.raises(WorkerError, match="OpenAI chat protocol"):
+        endpoint.token_logps("run-1", MESSAGES, "a")
+
+
 def endless(gone: threading.Event) -> Reply:
     def reply(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
         handler.send_response(200)

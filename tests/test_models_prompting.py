@@ -9,7 +9,7 @@ from tests.tiny_models import CHATML, tiny_tokenizer
 
 from errors import ModelError
 from models.catalog import DEMO_FOLDER
-from models.prompting import DoesNotFit, closing_length, end_of_turn_id, render, render_prompt
+from models.prompting import DoesNotFit, closing_length, end_of_turn_id, render, render_prompt, response_pieces
 
 USER = [{"role": "user", "content": "Hello there"}]
 SYSTEM = [{"role": "system", "content": "Be brief."}, *USER]
@@ -174,3 +174,25 @@ def test_what_a_cut_prompt_must_keep_to_ask_anything_is_known() -> None:
 def test_a_conversation_without_messages_is_refused() -> None:
     with pytest.raises(ModelError, match="without messages"):
         render(tiny_tokenizer(), [], "Yes")
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+@given(text=st.text(max_size=12) | st.sampled_from(["", " ", "\n", "👩‍👩‍👧 你好 the he", "<|im_end|>", " a ", "e\u0301"]))
+@settings(max_examples=40, deadline=None)
+def test_the_pieces_of_a_response_put_together_are_exactly_the_response(template: str, text: str) -> None:
+    tokenizer = tiny_tokenizer(template)
+    rendered, pieces = response_pieces(tokenizer, USER, text)
+    assert rendered == render(tokenizer, USER, text)
+    assert "".join(pieces) == text and len(pieces) == len(rendered.response_ids) and pieces[-1] == ""
+
+
+def test_a_piece_is_what_its_token_writes() -> None:
+    assert response_pieces(tiny_tokenizer(), USER, "the你 ")[1] == ["th", "e", "你", "", "", " ", ""]
+
+
+def test_a_tokenizer_that_does_not_tell_places_gives_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tiny_tokenizer()
+    monkeypatch.setattr(type(tokenizer), "is_fast", property(lambda self: False))
+    for text in ("the river", "a 你好 👩‍👩‍👧", "", "\n\n"):
+        pieces = response_pieces(tokenizer, USER, text)[1]
+        assert "".join(pieces) == text and pieces[-1] == ""

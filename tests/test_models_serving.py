@@ -139,10 +139,10 @@ def test_health_tells_loading_from_ready_and_nothing_else(service: FakeService, 
     assert httpx.get(address, trust_env=False).json() == {"status": "loading"}
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions"])
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/activity", "/v1/chat/completions", "/v1/token_logps"])
 @pytest.mark.parametrize("key", ["", "Bearer", "Bearer secret2", "secret", "Bearer Secret", "Bearer \xe9"])
 def test_every_other_path_asks_for_the_token(path: str, key: str, service: FakeService, endpoint: Endpoint) -> None:
-    method = "GET" if path.endswith("models") else "POST"
+    method = "GET" if path in ("/v1/models", "/v1/activity") else "POST"
     headers = {"authorization": key.encode("latin-1")} if key else {}
     response = httpx.request(method, endpoint.base_url[:-3] + path, headers=headers, trust_env=False)
     assert response.status_code == 401 and response.json()["error"]["type"] == "authentication_error"

@@ -120,6 +120,22 @@ def test_the_last_piece_of_a_stream_tells_its_tokens_and_the_models_how_many_the
     assert endpoint.context_length() == endpoint.context_length("run-3") == 512
 
 
+def test_a_text_is_scored_token_by_token_or_refused(endpoint: Endpoint) -> None:
+    text = "A river 河流 👩‍👩‍👧"
+    found = endpoint.token_logps("run-3", MESSAGES, text)
+    assert "".join(found.tokens) == text and found.tokens[-1] == ""
+    assert len(found.tokens) == len(found.logps) == len(found.base_logps) > 10
+    assert max(found.logps + found.base_logps) <= 0 and found.logps != found.base_logps
+    base = endpoint.token_logps(model="base", messages=MESSAGES, response=text)
+    assert base.logps == base.base_logps == pytest.approx(found.base_logps, abs=1e-4)
+    with pytest.raises(WorkerError, match="only base, run-3"):
+        endpoint.token_logps("run-9", MESSAGES, text)
+    with pytest.raises(WorkerError, match="reads at most 512"):
+        endpoint.token_logps("run-3", MESSAGES, "x" * 600)
+    with pytest.raises(WorkerError, match="`messages`"):
+        endpoint.token_logps("run-3", [], text)
+
+
 def test_only_health_answers_without_the_token(endpoint: Endpoint) -> None:
     with pytest.raises(WorkerError, match="refused the key"):
         Endpoint(endpoint.base_url, "guess").models()
