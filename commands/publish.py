@@ -16,8 +16,12 @@ run_argument = click.argument("run_id", type=int, metavar="RUN")
 
 @cli.command("adapter")
 @run_argument
-@click.option("--out", default=".", show_default=True, type=click.Path(path_type=Path), help="Folder to write the zip into.")
-@click.option("--base/--no-base", "include_base", default=None, help="Put the base's files in too; only the demo's when not given.")
+@click.option(
+    "--out", default=".", show_default=True, type=click.Path(path_type=Path), help="Folder to write the zip into.",
+)
+@click.option(
+    "--base/--no-base", "include_base", default=None, help="Put the base's files in too; only the demo's when not given.",
+)
 @data_option
 @json_option
 def adapter_command(run_id: int, out: Path, include_base: bool | None, data: Path, as_json: bool) -> None:
@@ -31,8 +35,14 @@ def adapter_command(run_id: int, out: Path, include_base: bool | None, data: Pat
 
 @cli.command("merge")
 @run_argument
-@click.option("--out", type=click.Path(path_type=Path), show_default="merged/run-RUN in the data folder", help="An empty folder, or a new one.")
-@click.option("--dtype", default="auto", show_default=True, type=click.Choice(DTYPES), help="What to keep the weights in; auto is what the base is in.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), show_default="merged/run-RUN in the data folder",
+    help="An empty folder, or a new one.",
+)
+@click.option(
+    "--dtype", default="auto", show_default=True, type=click.Choice(DTYPES),
+    help="What to keep the weights in; auto is what the base is in.",
+)
 @data_option
 @json_option
 def merge_command(run_id: int, out: Path | None, dtype: str, data: Path, as_json: bool) -> None:
@@ -61,7 +71,10 @@ def push_command(run_id: int, name: str, merged: bool, private: bool, data: Path
 
 @cli.command("serve-commands")
 @run_argument
-@click.option("--merged", type=click.Path(path_type=Path), help="Folder of its merged weights, when not in the usual place.")
+@click.option(
+    "--merged", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of its merged weights, when not in the usual place.",
+)
 @data_option
 @json_option
 def serve_commands_command(run_id: int, merged: Path | None, data: Path, as_json: bool) -> None:
@@ -93,7 +106,8 @@ def api_command(host: str, port: int, model: str, key_variable: str, data: Path,
         progress(warning)
 
     def ready(names: list[str]) -> None:
-        click.echo(f"The models are at {api.address_of(listener)}: {', '.join(names)}  (the key is the one in {key_variable})")
+        address = api.address_of(listener)
+        click.echo(f"The models are at {address}: {', '.join(names)}  (the key is the one in {key_variable})")
 
     progress(f"Loading {model} …")
     api.serve(Store(data), model, key, listener, device, ready)

@@ -32,7 +32,9 @@ def take_key(variable: str = KEY_VARIABLE) -> str:
     if not key:
         raise PublishError(f"{variable} is not set: the API needs a key that its users must bring. {how}")
     if len(key) < KEY_LENGTH or not set(key) <= _KEY_CHARACTERS:
-        raise PublishError(f"The key in {variable} must have {KEY_LENGTH} or more letters, digits and signs, no blanks. {how}")
+        raise PublishError(
+            f"The key in {variable} must have {KEY_LENGTH} or more letters, digits and signs, no blanks. {how}"
+        )
     return key
 
 
@@ -63,7 +65,8 @@ def warning(host: str) -> str:
         address = None
     if address is not None and address.is_loopback:
         return ""
-    who = "every network this machine is in" if address is not None and address.is_unspecified else f"whoever can reach {host}"
+    everywhere = address is not None and address.is_unspecified
+    who = "every network this machine is in" if everywhere else f"whoever can reach {host}"
     return (
         f"This is open to {who}: everybody there who knows the key can use the models, and the connection is not"
         " encrypted, so others on the way can read the key. Put a proxy with TLS before it, or use --host 127.0.0.1."

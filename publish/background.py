@@ -118,8 +118,8 @@ class Work:
                 yield say, lambda: stop.is_set() or asked.exists()
         except BaseException as error:  # its last word, for whoever looks at the page
             known = explained(error)
-            said = str(known) if isinstance(known, AppError) else f"The {self.title} ended with {type(error).__name__}: {error}"
-            say(said)
+            ended = f"The {self.title} ended with {type(error).__name__}: {error}"
+            say(str(known) if isinstance(known, AppError) else ended)
             if known is error:
                 raise
             raise known from error

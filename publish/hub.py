@@ -58,7 +58,8 @@ class PushReport:
 def check_name(name: str) -> str:
     """Return the name of a repository without blanks around it. Raises PublishError when no hub would take it."""
     found = name.strip()
-    if not _NAME.fullmatch(found) or len(found) > _LONGEST_NAME or "--" in found or ".." in found or found.endswith((".git", ".", "-")):
+    bad = "--" in found or ".." in found or found.endswith((".git", ".", "-"))
+    if bad or not _NAME.fullmatch(found) or len(found) > _LONGEST_NAME:
         raise PublishError(
             f'"{found}" is no name for a repository. Use OWNER/NAME or NAME, of letters, digits, "-", "_" and ".",'
             f" {_LONGEST_NAME} at most, without -- or .. in it and not ending in them."
@@ -72,7 +73,9 @@ def token() -> str:
 
     found = get_token()
     if not found:
-        raise PublishError("There is no token for the hub. Log in with `hf auth login`, or put one that may write into HF_TOKEN.")
+        raise PublishError(
+            "There is no token for the hub. Log in with `hf auth login`, or put one that may write into HF_TOKEN."
+        )
     return found
 
 
@@ -122,7 +125,8 @@ def _checked(store: Store, run_id: int, merged: bool) -> Path | None:
         return None
     folder = merging.merged_folder(store, run_id)
     if folder is None:
-        raise PublishError(f"Run {run_id} is not merged yet: {merging.usual_folder(store, run_id)} holds no model. Merge it first.")
+        usual = merging.usual_folder(store, run_id)
+        raise PublishError(f"Run {run_id} is not merged yet: {usual} holds no model. Merge it first.")
     return folder
 
 
@@ -140,15 +144,16 @@ def _repository(name: str, known: str) -> str:
         raise PublishError(
             f"The hub at {place} cannot be reached ({type(error).__name__}). Check the network, then push again."
         ) from error
+    another = f"Make one that may write at {place}/settings/tokens, and `hf auth login`."
     if answer.status_code in (401, 403):
-        raise PublishError(f"The hub refused the token. Make one that may write at {place}/settings/tokens, and `hf auth login`.")
+        raise PublishError(f"The hub refused the token. {another}")
     try:
         told = answer.raise_for_status().json()
         owner, role = str(told["name"]), ((told.get("auth") or {}).get("accessToken") or {}).get("role")
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PublishError(f"{place} does not answer as a hub does (status {answer.status_code}). Try again later.") from error
     if role == "read":
-        raise PublishError(f"The token may only read. Make one that may write at {place}/settings/tokens, and `hf auth login`.")
+        raise PublishError(f"The token may only read. {another}")
     return name if "/" in name else f"{owner}/{name}"
 
 

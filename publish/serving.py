@@ -23,7 +23,9 @@ from storage import Run
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 QUESTION = "What can you do?"
 DEMO_NOTE = "The demo's tokenizer needs transformers 5 or newer there."
-GGUF_DEMO_NOTE = "The converter knows the tokenizers of well-known models; the demo's is not one of them, so it will refuse it."
+GGUF_DEMO_NOTE = (
+    "The converter knows the tokenizers of well-known models; the demo's is not one of them, so it will refuse it."
+)
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,11 @@ def commands(run: Run, base: Base, adapter_folder: Path, merged_folder: Path | N
     name = f"run-{run.id}"
     found = [_program(base, adapter_folder, merged_folder)]
     if merged_folder is None:
-        found += [_vllm_adapter(name, base, adapter_folder, rank, dora), *_gguf_adapter(name, base, adapter_folder, dora or rslora)]
+        found.append(_vllm_adapter(name, base, adapter_folder, rank, dora))
+        found.append(_gguf_adapter(name, base, adapter_folder, dora or rslora))
         found.append(ServeCommand("transformers serve", (), "Merge the run first: it serves whole models."))
     else:
-        found += [*_merged(name, base, merged_folder), *_gguf_merged(name, base, merged_folder)]
+        found += [*_merged(name, base, merged_folder), _gguf_merged(name, base, merged_folder)]
     return [*found, *_ollama(name, base, merged_folder), _ask(name)]
 
 
@@ -107,18 +110,18 @@ def _merged(name: str, base: Base, merged: Path) -> list[ServeCommand]:
     ]
 
 
-def _gguf_merged(name: str, base: Base, merged: Path) -> list[ServeCommand]:
+def _gguf_merged(name: str, base: Base, merged: Path) -> ServeCommand:
     lines = (
         _words("python", "convert_hf_to_gguf.py", merged, "--outfile", f"{name}.gguf"),
         _words("llama-server", "-m", f"{name}.gguf", "--alias", name, "--port", 8000),
     )
-    return [ServeCommand("llama.cpp", lines, _gguf_note(base))]
+    return ServeCommand("llama.cpp", lines, _gguf_note(base))
 
 
-def _gguf_adapter(name: str, base: Base, adapter: Path, scaled: bool) -> list[ServeCommand]:
+def _gguf_adapter(name: str, base: Base, adapter: Path, scaled: bool) -> ServeCommand:
     if scaled:
         reason = "Merge the run first: the converter of adapters knows neither DoRA nor rank-stabilised LoRA."
-        return [ServeCommand("llama.cpp", (), reason)]
+        return ServeCommand("llama.cpp", (), reason)
     fetched = (_words("hf", "download", base.name, "--local-dir", "base"),) if base.folder is None else ()
     place = base.folder if base.folder is not None else "base"
     lines = (
@@ -127,7 +130,7 @@ def _gguf_adapter(name: str, base: Base, adapter: Path, scaled: bool) -> list[Se
         _words("python", "convert_lora_to_gguf.py", adapter, "--base", place, "--outfile", f"{name}-lora.gguf"),
         _words("llama-server", "-m", "base.gguf", "--lora", f"{name}-lora.gguf", "--alias", name, "--port", 8000),
     )
-    return [ServeCommand("llama.cpp", lines, _gguf_note(base))]
+    return ServeCommand("llama.cpp", lines, _gguf_note(base))
 
 
 def _gguf_note(base: Base) -> str:
@@ -158,7 +161,8 @@ def _ollama(name: str, base: Base, merged: Path | None) -> list[ServeCommand]:
 def _ask(name: str) -> ServeCommand:
     body = json.dumps({"model": name, "messages": [{"role": "user", "content": QUESTION}]})
     line = _words("curl", "http://127.0.0.1:8000/v1/chat/completions", "-H", "Content-Type: application/json", "-d", body)
-    return ServeCommand("Ask a running server", (line,), "vLLM, transformers serve and llama-server all listen at port 8000 here.")
+    note = "vLLM, transformers serve and llama-server all listen at port 8000 here."
+    return ServeCommand("Ask a running server", (line,), note)
 
 
 def _notes(base: Base, note: str) -> str:

@@ -156,8 +156,10 @@ class PublishTab:
         """Show a run; nothing that was prepared of another one stays."""
         panel = view.panel(self.store, project_id, run_id)
         empty = gr.DownloadButton("Download", value=None, interactive=False)
-        still = [panel.about, gr.Button(interactive=panel.usable), empty, gr.DownloadButton(visible=False), panel.commands, panel.api]
-        return [*self._moving(panel), *still]
+        return [
+            *self._moving(panel), panel.about, gr.Button(interactive=panel.usable), empty,
+            gr.DownloadButton(visible=False), panel.commands, panel.api,
+        ]
 
     def look(self, project_id: int | None, run_id: int | None) -> list[Any]:
         """Show how far the work on the run is."""

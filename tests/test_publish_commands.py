@@ -73,4 +73,5 @@ def test_what_goes_wrong_is_one_line(data: tuple[str, str], tmp_path: Path) -> N
     assert "nothing is overwritten" in refusal("merge", "1", "--out", str(tmp_path), *data)
     for verb in ("adapter", "merge", "serve-commands"):
         assert "9" in refusal(verb, "9", *data)
+    assert "no-such" in refusal("serve-commands", "1", "--merged", str(tmp_path / "no-such"), *data)
     assert "int8" in refusal("merge", "1", "--dtype", "int8", *data)
