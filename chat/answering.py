@@ -28,7 +28,8 @@ class Answer:
     state: "loading" (the model is being started), "waiting" (for the first token), "writing", or one of ENDED.
     finish_reason: "stop" | "length" as the model says, "stopped" by a person, "error". error: its sentence.
     tokens: pieces received, about one a token; seconds: since the first request, or the first piece
-    once there is one. left_out: oldest messages that were not sent because they did not fit.
+    once there is one. left_out: oldest messages that were not sent because they did not fit. context_used: tokens of the
+    conversation with this answer, and context_limit: what the model reads at most; None where the server does not tell.
     """
 
     speaker: Speaker
@@ -40,6 +41,8 @@ class Answer:
     tokens: int = 0
     seconds: float = 0.0
     left_out: int = 0
+    context_used: int | None = None
+    context_limit: int | None = None
 
     @property
     def is_done(self) -> bool:
@@ -133,16 +136,22 @@ class Side:
 
     def _read(self, endpoint: Endpoint, messages: list[Message]) -> None:
         request, first_at, text, tokens = self._request, 0.0, "", 0
-        stream = endpoint.stream(request.speaker.served_name, messages, request.sampling, self._stop)
+        name, usage = request.speaker.served_name, None
+        stream = endpoint.stream(name, messages, request.sampling, self._stop, with_usage=True)
         with closing(stream):
             for delta in stream:
                 now = time.monotonic()
                 first_at = first_at or now
                 text, tokens = text + delta.text, tokens + bool(delta.text)
-                reason = delta.finish_reason or self._answer.finish_reason
+                reason, usage = delta.finish_reason or self._answer.finish_reason, delta.usage or usage
                 self._set(state="writing", text=text, tokens=tokens, seconds=now - first_at, finish_reason=reason)
         if not self._answer.finish_reason and not self._stop.is_set():
             raise WorkerError("The answer broke off before its end. Send the message again.")
+        if usage is not None:
+            self._set(
+                tokens=usage.completion_tokens, context_used=usage.prompt_tokens + usage.completion_tokens,
+                context_limit=_context_limit(endpoint, name),
+            )
 
     def _set(self, **values: Any) -> None:
         """Change the answer. Only this side's thread does, so readers always see a whole one."""
@@ -185,12 +194,20 @@ class Side:
         settings = {
             **request.settings, "model": speaker.model, "run": speaker.run_id, "label": speaker.label,
             "tokens": answer.tokens, "seconds": round(answer.seconds, 3), "left_out": answer.left_out,
-            "error": answer.error, **self._made_with,
+            "error": answer.error, "context_used": answer.context_used, "context_limit": answer.context_limit,
+            **self._made_with,
         }
         self._store.chats.add_message(
             request.chat_id, "assistant", answer.text, side=request.number, model=speaker.key, settings=settings,
             finish_reason=answer.finish_reason,
         )
+
+
+def _context_limit(endpoint: Endpoint, name: str) -> int | None:
+    try:
+        return endpoint.context_length(name)
+    except WorkerError:
+        return None  # the answer is there; how much more fits is only nice to know
 
 
 def without_oldest_exchange(messages: list[Message]) -> list[Message]:

@@ -74,7 +74,8 @@ def note(answer: Answer, hides_names: bool = False) -> str:
         return ""  # the conversation itself says what is waited for
     return _figures(
         answer.finish_reason if answer.is_done else None, answer.tokens,
-        None if hides_names else answer.tokens_per_second, answer.seed, answer.left_out,
+        None if hides_names else answer.tokens_per_second, answer.seed, answer.left_out, answer.context_used,
+        answer.context_limit,
     )
 
 
@@ -88,7 +89,10 @@ def idle_note(workers: Workers, opened: Opened, side: int) -> str:
     if answer is None or answer.settings is None or state == "died":
         return WORKER_LINES[state]
     known = answer.settings
-    return _figures(answer.finish_reason, known.get("tokens", 0), None, known.get("seed"), known.get("left_out", 0))
+    return _figures(
+        answer.finish_reason, known.get("tokens", 0), None, known.get("seed"), known.get("left_out", 0),
+        known.get("context_used"), known.get("context_limit"),
+    )
 
 
 def hint(opened: Opened) -> str:
@@ -170,15 +174,18 @@ def _pending(answer: Answer) -> str:
 
 
 def _figures(
-    finish_reason: str | None, tokens: int, tokens_per_second: float | None, seed: int | None, left_out: int
+    finish_reason: str | None, tokens: int, tokens_per_second: float | None, seed: int | None, left_out: int,
+    context_used: int | None = None, context_limit: int | None = None,
 ) -> str:
     parts = {"stopped": ["Stopped"], "error": ["No whole answer"]}.get(finish_reason or "", [])
-    # Pieces are counted: a character of several tokens (rare ones, some Chinese) comes as one piece.
-    parts = [*parts, f"≈ {tokens} token{'' if tokens == 1 else 's'}"]
+    # Until the server tells, pieces are counted: a character of several tokens (some Chinese) comes as one piece.
+    parts = [*parts, f"{'≈ ' if context_used is None else ''}{tokens} token{'' if tokens == 1 else 's'}"]
     if tokens_per_second is not None:
         parts.append(f"{tokens_per_second:.0f} tokens/s")
     if finish_reason == "length":
         parts.append("cut off at the token limit")
+    if context_used is not None:
+        parts.append(f"context {context_used:,}{f' of {context_limit:,}' if context_limit else ''}")
     if finish_reason is not None and seed is not None:
         parts.append(f"seed {seed}")
     if left_out:
