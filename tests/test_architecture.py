@@ -36,7 +36,7 @@ TORCH_FAMILY = {"torch", "transformers", "peft", "accelerate", "safetensors"}
 # What the web process loads: everything the page needs. None of it may bring torch in.
 WEB_MODULES = (
     "app", "commands", "storage", "labeling.tab", "labeling.routes", "training.tab", "training.job",
-    "training.config", "training.dataset", "chat.tab", "arena.tab", "report.tab", "publish.tab", "transfer.tab", "review.tab", "models.client", "models.catalog",
+    "training.config", "training.dataset", "chat.tab", "arena.tab", "report.tab", "publish.tab", "publish.api", "publish.hub", "transfer.tab", "review.tab", "models.client", "models.catalog",
     "demo.prompts",
 )
 
