@@ -18,6 +18,7 @@ from storage import Project, Run, Store
 from training import job
 from training.config import build, settings_of
 from training.dataset import summarise
+from training.defaults import ON_TOP_SHARE
 from transfer.candidates.batch import Progress
 from transfer.candidates.generate import GenerateReport
 from transfer.jobs import Jobs
@@ -101,6 +102,8 @@ class Desk:
         kept = {spec.name for spec in settings_of(before.method)} - {"steps", "epochs", "start_run"}
         values: dict[str, Any] = {**before.config, **before.config.get("loss", {})}
         overrides = {**{name: values[name] for name in kept if name in values}, "start_run": before.id}
+        if not before.config.get("start_run"):  # the first run that goes on from it
+            overrides["learning_rate"] = before.config["learning_rate"] * ON_TOP_SHARE
         config = build(before.method, before.model, overrides, summary, catalog.architecture(before.model), device)
         return job.start(self.store, project, config, device, lambda: self.workers.stop(before.model))
 

@@ -15,6 +15,7 @@ from storage import Project, Store
 from tests.tiny_models import save_tiny_model
 from tests.training_world import label_pairs, tiny_config
 from training import adapter, job, run
+from training.config import build
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +78,8 @@ def test_an_adapter_of_another_shape_is_refused(store: Store, project: Project, 
     (folder / "adapter_model.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError, match="cannot be gone on from"):
         adapter.attach(load_base(str(model), "cpu").model, config, folder)
+
+
+def test_the_learning_rate_on_top_of_a_run_is_a_quarter_of_the_usual_one() -> None:
+    usual, on_top = (build("dpo", "demo", given, None, {"hidden_size": 256}) for given in ({}, {"start_run": 1}))
+    assert on_top.learning_rate == pytest.approx(usual.learning_rate / 4)
