@@ -1,4 +1,4 @@
-"""What was labelled and learned, asked for: chat, replay, agreement."""
+"""What was labelled and learned, asked for: chat, replay, report, agreement."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from commands.base import cli, data_option, device_option, json_option, project_option, say, workers_of
+from commands.base import (
+    cli, data_option, device_option, json_option, progress, project_option, say, workers_of,
+)
 from models.client import Sampling
 from storage import Store
 from storage.records import KINDS
@@ -49,6 +51,28 @@ def replay_command(message: int, data: Path, device: str, as_json: bool) -> None
     with workers_of(store, device) as workers:
         found = replay(store, workers, message)
     say(found.as_dict(), f"{found.text}\n\n{found.sentence()}", as_json)
+
+
+@cli.command("report")
+@click.argument("run_ids", type=int, nargs=-1, required=True, metavar="RUN...")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The HTML file to write.")
+@click.option("--measure", is_flag=True, help="Measure the runs first, also those that have been.")
+@data_option
+@device_option
+@json_option
+def report_command(run_ids: tuple[int, ...], output: Path, measure: bool, data: Path, device: str, as_json: bool) -> None:
+    """Write what runs have learned as one self-contained HTML file; several runs are laid over each other."""
+    from report import measure as measuring
+    from report import page
+    from report.measured import read
+
+    store = Store(data)
+    for run_id in run_ids:
+        if measure or read(store.runs.folder(store.runs.get(run_id).id)) is None:
+            measuring.execute(store, run_id, device, progress)
+    written = page.write(store, run_ids, output)
+    result = {"runs": list(run_ids), "file": str(written.absolute()), "size_bytes": written.stat().st_size}
+    say(result, f"Written: {written} ({result['size_bytes'] / 1e3:,.0f} kB).", as_json)
 
 
 @cli.command("agreement")

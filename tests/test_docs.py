@@ -42,7 +42,7 @@ def test_every_format_that_is_read_or_written_is_listed() -> None:
 
 
 def test_the_readme_shows_every_command() -> None:
-    shown = set(re.findall(r"python app\.py \[?(\w+)", read("README.md")))
+    shown = set(re.findall(r"python app\.py \[?([\w-]+)", read("README.md")))
     assert set(cli.commands) - {"serve"} == shown - {"serve"}
 
 
