@@ -37,17 +37,17 @@ class Desk:
         found = ranking(self.store, project_id if only_here else None, with_named=with_named)
         return view.ranking_html(found, self.names(project_id))
 
-    def rounds_html(self, project_id: int | None) -> str:
-        """Return a project's rounds."""
-        return view.rounds_html([] if project_id is None else rounds.rounds(self.store, project_id))
+    def rounds(self, project_id: int | None) -> tuple[str, Run | None]:
+        """Return a project's rounds, and the run that the next one goes on from."""
+        if project_id is None:
+            return view.rounds_html([]), None
+        votes = rounds.votes_of(self.store)
+        listed = rounds.rounds(self.store, project_id, votes)
+        return view.rounds_html(listed), rounds.best(self.store, project_id, votes)
 
     def names(self, project_id: int | None) -> dict[str, str]:
         """Return what each model is called, by its key in votes."""
         return {speaker.key: speaker.label for speaker in speakers(self.store, project_id)}
-
-    def best(self, project_id: int | None) -> Run | None:
-        """Return the run that the next round goes on from."""
-        return None if project_id is None else rounds.best(self.store, project_id)
 
     def match(
         self, project_id: int | None, first: str, second: str, source: str, text: str, most: int, temperature: float

@@ -7,6 +7,7 @@ model can do.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import PurePath
 
 from storage.comparisons import Compared, Comparison
@@ -20,10 +21,13 @@ FAMILIES = (
     "tongyi", "alibaba", "deepseek", "baichuan", "chatglm", "glm", "internlm", "phi", "falcon", "vicuna", "smollm",
     "olmo", "grok", "kimi", "doubao", "ernie", "通义千问", "千问", "文心一言", "豆包", "深度求索",
 )
-# What comes between the words about oneself and the name: a few words, never the end of a sentence.
-_SELF = (
+# Words that cost little to look for; without one of them nobody speaks of itself.
+_HINTS = ("i am", "i'm", "i’m", "my name", "call me", "i was ", "我是", "我叫", "我的名字")
+# Words about oneself, and what follows them: a few words, never beyond the end of a sentence.
+_SELF = re.compile(
     r"(?:\bi\s+am\b|\bi['’]m\b|\bmy\s+name\s+is\b|\bcall\s+me\b|\bi\s+was\s+(?:made|created|trained|built|developed)\b"
-    r"|我是|我叫|我的名字(?:是|叫))[^.!?。！？\n]{0,60}?"
+    r"|我是|我叫|我的名字(?:是|叫))([^.!?。！？\n]{0,80})",
+    re.IGNORECASE,
 )
 
 
@@ -46,9 +50,20 @@ def names_itself(answer: Compared, known: tuple[Compared, ...] = ()) -> bool:
 
     known: the answers whose models' own names count, besides those of well-known families.
     """
-    names = {*FAMILIES, *(name for each in (answer, *known) for name in _names(each.model))}
-    words = "|".join(re.escape(name) if not name.isascii() else rf"\b{re.escape(name)}" for name in sorted(names))
-    return re.search(f"{_SELF}(?:{words})", answer.text, re.IGNORECASE) is not None
+    lowered = answer.text.lower()
+    own = frozenset(name for each in (answer, *known) for name in _names(each.model))
+    if not any(hint in lowered for hint in _HINTS) or not any(name.lower() in lowered for name in (*FAMILIES, *own)):
+        return False
+    pattern = _named(own)
+    return any(pattern.search(said[1]) for said in _SELF.finditer(answer.text))
+
+
+@lru_cache(maxsize=256)
+def _named(own: frozenset[str]) -> re.Pattern[str]:
+    """Return what finds the name of a family, or one of the models' own."""
+    names = sorted({*FAMILIES, *own})
+    words = (re.escape(name) if not name.isascii() else rf"\b{re.escape(name)}" for name in names)
+    return re.compile("|".join(words), re.IGNORECASE)
 
 
 def _names(model: str) -> list[str]:

@@ -31,11 +31,16 @@ class Round:
     against_before: Duel | None
 
 
-def rounds(store: Store, project_id: int) -> list[Round]:
-    """Return a project's rounds, oldest first; votes of every project count, with and without names in sight."""
+def votes_of(store: Store) -> Ranking:
+    """Return what rounds are judged by: the votes of every project, given with and without names in sight."""
+    return ranking(store, with_named=True)
+
+
+def rounds(store: Store, project_id: int, votes: Ranking | None = None) -> list[Round]:
+    """Return a project's rounds, oldest first. votes: `votes_of` the store, where they are known already."""
     finished = finished_runs(store, project_id)
     by_id = {run.id: run for run in finished}
-    votes = ranking(store, with_named=True)
+    votes = votes or votes_of(store)
     found: list[Round] = []
     for number, run in enumerate(finished, start=1):
         before = by_id.get(run.config.get("start_run") or 0) or (finished[number - 2] if number > 1 else None)
@@ -63,13 +68,15 @@ def finished_runs(store: Store, project_id: int) -> list[Run]:
     return sorted((run for run in store.runs.list(project_id) if run.state == "finished"), key=lambda run: run.id)
 
 
-def best(store: Store, project_id: int) -> Run | None:
+def best(store: Store, project_id: int, votes: Ranking | None = None) -> Run | None:
     """Return the run to go on from: the one that votes rank highest, by the low end of its interval; else the newest.
 
-    A run whose interval lies wholly under the base's is not gone on from: then it is None, as it is without any run.
+    A run whose interval lies wholly under the base's is not gone on from: then it is None, as it is without any run. votes: as
+    in `rounds`.
     """
     finished = {_key(run): run for run in finished_runs(store, project_id)}
-    ranked = {each.model: each for each in ranking(store, with_named=True).ranks if each.rating is not None}
+    ranks = (votes or votes_of(store)).ranks
+    ranked = {each.model: each for each in ranks if each.rating is not None}
     known = [key for key in finished if key in ranked]
     if not known:
         return next(reversed(finished.values()), None)

@@ -136,11 +136,11 @@ class ArenaTab:
         keys = [key for _, key in listed]
         usual = [speaker.key for speaker in default_pair(self.store, project_id)]
         pair = [first, second] if first != second and {first, second} <= set(keys) else usual
-        best = self.desk.best(project_id)
+        listed_rounds, best = self.desk.rounds(project_id)
         sample = gr.Button(f"Next round: run {best.id} answers new prompts" if best else "Next round", interactive=bool(best))
         train = gr.Button(f"Train on top of run {best.id}" if best else "Train on top", interactive=bool(best))
         return [
-            self.desk.ranking_html(project_id, only_here, with_named), self.desk.rounds_html(project_id), sample, train,
+            self.desk.ranking_html(project_id, only_here, with_named), listed_rounds, sample, train,
             *self.look(), *(gr.Dropdown(listed, value=key) for key in pair),
         ]
 
