@@ -100,7 +100,7 @@ def _duels(duels: Sequence[Duel], names: Mapping[str, str]) -> str:
 
 
 def _excluded(found: Ranking) -> str:
-    left = ", ".join(f"{count:,} with {reason}" for reason, count in found.excluded.items())
+    left = ", ".join(f"{reason} ({count:,})" for reason, count in found.excluded.items())
     return f'<p class="arena-help">{found.votes:,} votes counted.{f" Left out: {left}." if left else ""}</p>'
 
 

@@ -36,7 +36,7 @@ def ranking_command(project: str | None, named: bool, data: Path, as_json: bool)
         f" {duel.rate:.0%} ({duel.low:.0%} to {duel.high:.0%})"
         for duel in found.duels
     ]
-    lines += [f"left out: {count} with {reason}" for reason, count in found.excluded.items()]
+    lines += [f"left out: {reason} ({count:,})" for reason, count in found.excluded.items()]
     say(asdict(found), "\n".join(lines) or "No votes yet: vote in a blind chat, or play a `match`.", as_json)
 
 

@@ -24,7 +24,7 @@ from report.job import LOCK_NAME, LOG_NAME, MORE, STOP_NAME, checked
 from report.measured import Contradicted, Example, Measured, figures_of, write
 from storage import Run, Store
 from training.config import TrainingConfig
-from training.dataset import examples_for
+from training.dataset import examples_for, learned_before
 from training.lock import ProcessLock
 from training.report import References, cancelled_by_signals, logger
 from training.run import reference_scope
@@ -126,7 +126,8 @@ def _ready(store: Store, run: Run, device: str, say: Callable[[str], None]) -> _
     chosen = device if config.device == "auto" else config.device
     loaded = load_base(config.model, chosen, precision=config.precision, quantization=config.quantization)
     limit = min(config.max_length_tokens, context_limit(loaded.model) or config.max_length_tokens)
-    material = gather(examples_for(config.method, rows), loaded.tokenizer, config, limit)
+    learned = learned_before(store, config.start_run)
+    material = gather(examples_for(config.method, rows), loaded.tokenizer, config, limit, learned)
     model = adapter.load(loaded.model, store.runs.adapter_folder(run.id), base)
     scorer = Scorer(model, loaded.tokenizer.pad_token_id, loaded.device, config.tokens_per_forward, say)
     references = References(store.references.of(base, *reference_scope(loaded, config)), say)

@@ -74,6 +74,15 @@ class Prompts:
         )
         return [from_row(Prompt, row) for row in rows]
 
+    def of_runs(self, run_ids: Sequence[int]) -> set[int]:
+        """Return the ids of the prompts whose labels some runs were given."""
+        rows = self.store.rows(
+            "SELECT DISTINCT prompt_id FROM run_labels JOIN labels ON labels.id = label_id JOIN items ON items.id = item_id"
+            f" WHERE run_id IN ({', '.join('?' * len(run_ids))})",
+            list(run_ids),
+        )
+        return {row["prompt_id"] for row in rows}
+
     def unlabelled(self, project_id: int) -> list[int]:
         """Return the ids of a project's prompts on which no vote is, skips and flags apart, oldest first."""
         rows = self.store.rows(

@@ -13,9 +13,11 @@ from errors import ConfigError, ModelError, NotFoundError
 from models.loading import load_base
 from storage import Project, Store
 from tests.tiny_models import save_tiny_model
-from tests.training_world import label_pairs, tiny_config
+from tests.training_world import add_label, label_pairs, tiny_config
 from training import adapter, job, run
-from training.config import build
+from training.config import TrainingConfig, build
+from training.dataset import examples_for, learned_before
+from training.material import gather
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +85,22 @@ def test_an_adapter_of_another_shape_is_refused(store: Store, project: Project, 
 def test_the_learning_rate_on_top_of_a_run_is_a_quarter_of_the_usual_one() -> None:
     usual, on_top = (build("dpo", "demo", given, None, {"hidden_size": 256}) for given in ({}, {"start_run": 1}))
     assert on_top.learning_rate == pytest.approx(usual.learning_rate / 4)
+
+
+def test_what_the_runs_before_were_given_is_not_held_out(store: Store, project: Project, model: Path) -> None:
+    label_pairs(store, project, 10)
+    first = trained(store, project, model, steps=1)
+    second = trained(store, project, model, steps=1, start_run=first.id)
+    known = learned_before(store, second.id)
+    assert len(known) == 10 == len(learned_before(store, first.id)) and learned_before(store, 0) == frozenset()
+    for number in range(10):
+        add_label(store, project, f"New question {number}?", (f"Yes {number}.", f"No {number}."), "chosen")
+    third = trained(store, project, model, steps=1, start_run=second.id, held_out_share=0.4)
+    examples = examples_for("dpo", list(store.labels.judged(project.id, third.id)))
+    config = TrainingConfig.from_dict(third.config)
+    tokenizer = load_base(str(model), "cpu").tokenizer
+    held = gather(examples, tokenizer, config, 512, known).held_out
+    assert len(held) == 4 and not {row.example.prompt_id for row in held} & known
+    assert "4 held out" in (store.runs.folder(third.id) / "log.txt").read_text()
+    naive = gather(examples, tokenizer, config, 512).held_out
+    assert {row.example.prompt_id for row in naive} & known  # without knowing, it would have measured on what it knew

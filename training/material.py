@@ -45,10 +45,12 @@ class Material:
 
 
 def gather(
-    examples: Sequence[Any], tokenizer: PreTrainedTokenizerBase, config: TrainingConfig, max_length_tokens: int
+    examples: Sequence[Any], tokenizer: PreTrainedTokenizerBase, config: TrainingConfig, max_length_tokens: int,
+    learned: frozenset[int] = frozenset(),
 ) -> Material:
     """Tokenise, leave out what cannot be used, and hold out whole prompts.
 
+    learned: prompts that the adapter knows from the runs before; they are not held out.
     Raises ConfigError when fewer than two pairs, or one class only for an unpaired method, are usable, or when the
     tokenizer does not say how an answer ends.
     """
@@ -66,7 +68,7 @@ def gather(
     if shortened := shortened_sentence(rows):
         lines.append(shortened)
     _check_enough(rows, left_out, config)
-    train, held_out = _split(rows, config)
+    train, held_out = _split(rows, config, learned)
     lines.append(_held_out_line(rows, held_out, config))
     if not config.loss.paired:
         train = with_mismatched(train, rendered, config.seed)
@@ -75,11 +77,12 @@ def gather(
     return Material(train, held_out, left_out, lines)
 
 
-def _split(rows: list[Any], config: TrainingConfig) -> tuple[list[Any], list[Any]]:
+def _split(rows: list[Any], config: TrainingConfig, learned: frozenset[int]) -> tuple[list[Any], list[Any]]:
     """Hold out prompts, unless too little would be left to train on."""
-    prompt_ids = [row.example.prompt_id for row in rows]
-    train, held = split_by_prompt(prompt_ids, config.held_out_share, config.seed)
-    train_rows, held_rows = [rows[index] for index in train], [rows[index] for index in held]
+    fresh = [index for index, row in enumerate(rows) if row.example.prompt_id not in learned]
+    _, held = split_by_prompt([rows[index].example.prompt_id for index in fresh], config.held_out_share, config.seed)
+    chosen = {fresh[index] for index in held}
+    train_rows, held_rows = [row for index, row in enumerate(rows) if index not in chosen], [rows[index] for index in sorted(chosen)]
     return (train_rows, held_rows) if _enough(train_rows, config) else (rows, [])
 
 

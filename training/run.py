@@ -24,7 +24,7 @@ from models import catalog
 from storage import Run, Store
 from training import checkpoint, memory
 from training.config import TrainingConfig
-from training.dataset import examples_for, summary_of
+from training.dataset import examples_for, learned_before, summary_of
 from training.distributed import is_follower, join, leave
 from training.lock import ProcessLock
 from training.report import (
@@ -66,6 +66,7 @@ class Task:
     examples: list[Any]
     device: str
     start: Path | None = None
+    learned: frozenset[int] = frozenset()
 
 
 def execute(
@@ -160,7 +161,10 @@ def _trained(
             stop.set()
 
     start = store.runs.adapter_folder(config.start_run) if config.start_run else None
-    task = Task(config, examples_for(config.method, rows), device if config.device == "auto" else config.device, start)
+    task = Task(
+        config, examples_for(config.method, rows), device if config.device == "auto" else config.device, start,
+        learned_before(store, config.start_run),
+    )
     processes = join()
     processes.tell(task)
     identity = checkpoint.identity_of(config, catalog.identity(config.model), rows)
@@ -211,6 +215,7 @@ def _train(
     return train(
         task.examples, loaded, config, on_step, stop.is_set, say,
         references=references, checkpoints=checkpoints, processes=processes, start=task.start,
+        learned=task.learned,
     )
 
 

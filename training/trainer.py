@@ -53,6 +53,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     processes: Processes | None = None,
     start: Path | None = None,
+    learned: frozenset[int] = frozenset(),
 ) -> TrainingResult:
     """Train an adapter on a freshly loaded model, which is changed in place.
 
@@ -60,12 +61,13 @@ def train(
     its metrics. should_stop: asked between forward passes. say: gets lines for the log. references: what is known
     of the base model's log-probs, and where new ones are kept. checkpoints: where the run goes on from and what it
     leaves there. Both are the leading process's. processes: those that share the work, each of which calls this
-    with the same examples and config. start: the folder of the adapter to go on from, None for a fresh one.
+    with the same examples and config. start: the folder of the adapter to go on from, None for a fresh one;
+    learned: the prompts that it knows, which are not held out.
     Raises ConfigError when too few examples are usable, TrainingError when the loss is not what the formula
     fixes at the start, or a checkpoint is not this run's, DivergedError when the loss is no number.
     """
     limit = context_limit(loaded.model) or config.max_length_tokens
-    material = gather(examples, loaded.tokenizer, config, min(config.max_length_tokens, limit))
+    material = gather(examples, loaded.tokenizer, config, min(config.max_length_tokens, limit), learned)
     for line in material.lines:
         say(line)
     model = adapter.attach(loaded.model, config, start)
