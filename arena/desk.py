@@ -105,7 +105,7 @@ class Desk:
         if not before.config.get("start_run"):  # the first run that goes on from it
             overrides["learning_rate"] = before.config["learning_rate"] * ON_TOP_SHARE
         config = build(before.method, before.model, overrides, summary, catalog.architecture(before.model), device)
-        return job.start(self.store, project, config, device, lambda: self.workers.stop(before.model))
+        return job.start(self.store, project, config, device, self.workers.free_gpu)
 
     def _project(self, project_id: int | None) -> Project:
         if project_id is None:

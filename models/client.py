@@ -18,6 +18,7 @@ from pathlib import Path
 from errors import AppError
 from models.catalog import resolve
 from models.endpoint import Endpoint
+from models.precision import has_nvidia_gpu
 from models.process import WorkerProcess
 from models.wire import Completion, Delta, Message, Sampling, TokenLogps, Usage
 
@@ -128,6 +129,11 @@ class Workers:
         for slot in slots:
             if slot is not None and slot.process is not None:
                 slot.process.stop()
+
+    def free_gpu(self) -> None:
+        """End all workers where they may hold a GPU that something else needs; chat starts them again."""
+        if self.device != "cpu" and has_nvidia_gpu():
+            self.stop()
 
     def _watch(self) -> None:
         """See that the one thread runs that ends idle workers; it sleeps, and leaves when there are none."""

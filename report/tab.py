@@ -7,7 +7,6 @@ of people and models reach the page escaped, or as values of components.
 from __future__ import annotations
 
 import html
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -146,7 +145,7 @@ class ReportTab:
         """Measure the first of the runs that is not measured yet, else the first one again."""
         panel = view.panel(self.store, chosen or [])
         if panel.next_run is not None:
-            job.start(self.store, panel.next_run, self.workers.device, self._free_gpu)
+            job.start(self.store, panel.next_run, self.workers.device, self.workers.free_gpu)
         return self._everything(chosen or [])
 
     @guarded
@@ -194,8 +193,3 @@ class ReportTab:
         """Return the folder of files that wait for their download; Gradio serves none from elsewhere."""
         self._folder = self._folder or Path(tempfile.mkdtemp(prefix="preference-studio-"))
         return self._folder
-
-    def _free_gpu(self) -> None:
-        """End the processes that generate text, which may hold the GPU; chat restarts them."""
-        if self.workers.device != "cpu" and shutil.which("nvidia-smi"):
-            self.workers.stop()

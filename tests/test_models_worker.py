@@ -18,6 +18,7 @@ import transformers
 from tests.tiny_models import save_tiny_adapter, save_tiny_model
 
 from errors import ModelError, WorkerError
+from models import client
 from models.catalog import adapter_hash, identity
 from models.client import Endpoint, Sampling, Usage, Workers
 from models.process import WorkerProcess
@@ -266,3 +267,13 @@ def test_stop_while_loading_wakes_those_who_wait(tmp_path: Path, folder: Path) -
     running.stop()
     thread.join(30)
     assert caught and "was stopped" in caught[0] and running.state(model) == "off"
+
+
+def test_the_graphics_memory_is_freed_only_where_there_is_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[str] = []
+    for device, has_gpu in (("auto", False), ("cpu", True), ("auto", True), ("cuda:1", True)):
+        workers = Workers(tmp_path / "runs", device)
+        monkeypatch.setattr(client, "has_nvidia_gpu", lambda: has_gpu)
+        monkeypatch.setattr(workers, "stop", lambda: stopped.append(device))
+        workers.free_gpu()
+    assert stopped == ["auto", "cuda:1"]

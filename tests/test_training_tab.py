@@ -125,18 +125,6 @@ def test_a_finished_run_offers_to_order_the_labelling_and_shows_how_far_it_is(tr
     assert not told[3].visible
 
 
-def test_the_graphics_memory_is_freed_only_where_there_is_some(train, monkeypatch) -> None:
-    stopped: list[str] = []
-    monkeypatch.setattr(train.workers, "stop", lambda: stopped.append("x"))
-    monkeypatch.setattr(tab.shutil, "which", lambda name: None)
-    train._free_gpu("auto")
-    monkeypatch.setattr(tab.shutil, "which", lambda name: "/bin/nvidia-smi")
-    train._free_gpu("cpu")
-    assert stopped == []
-    train._free_gpu("auto")
-    assert stopped == ["x"]
-
-
 def test_styles_and_scripts_are_found(train) -> None:
     assert "#train-" in tab.css() and tab.head() == ""
     assert "innerHTML" not in tab._beside("live.js") + tab._beside("log.js")

@@ -5,7 +5,6 @@ Everything shown is read from the store, so a reload, a restart of the app and r
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +154,7 @@ class TrainTab:
         device = self.workers.device
         config = view.configured(self.store, project_id, method, model, dict(zip(self.fields, texts)), device)
         project = self.store.projects.by_id(project_id)
-        run = job.start(self.store, project, config, device, lambda: self._free_gpu(device))
+        run = job.start(self.store, project, config, device, self.workers.free_gpu)
         return self._all_updates(project_id, run.id)
 
     @guarded
@@ -171,7 +170,7 @@ class TrainTab:
         """Resume the run that is shown, from its checkpoint."""
         device = self.workers.device
         if shown:
-            job.resume(self.store, shown[0], device, lambda: self._free_gpu(device))
+            job.resume(self.store, shown[0], device, self.workers.free_gpu)
         return self._all_updates(project_id, shown[0] if shown else None)
 
     @guarded
@@ -179,7 +178,7 @@ class TrainTab:
         """Ask the run that is shown which answer of each pair it prefers, for the order of labelling."""
         device = self.workers.device
         if shown:
-            ordering.start(self.store, shown[0], device, lambda: self._free_gpu(device))
+            ordering.start(self.store, shown[0], device, self.workers.free_gpu)
         return self._all_updates(project_id, shown[0] if shown else None)
 
     @guarded
@@ -235,8 +234,3 @@ class TrainTab:
         order = gr.Button(visible=panel.orders)
         timer = gr.Timer(active=panel.active or panel.scoring)
         return [panel.live, panel.charts, panel.log, cancel, resume, order, timer, mark]
-
-    def _free_gpu(self, device: str) -> None:
-        """End the processes that generate text, which may hold the GPU that training needs; chat restarts them."""
-        if device != "cpu" and shutil.which("nvidia-smi"):
-            self.workers.stop()
