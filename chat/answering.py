@@ -11,6 +11,7 @@ from typing import Any
 
 from chat.provenance import provenance
 from chat.speakers import Speaker
+from chat.transcript import Message, without_oldest_exchange
 from errors import AppError, WorkerError
 from models.client import Endpoint, Sampling, Workers
 from storage import Store
@@ -18,7 +19,6 @@ from storage import Store
 DEATH_CHECKS, DEATH_CHECK_SECONDS = 5, 0.05
 ENDED = ("done", "stopped", "failed")
 logger = logging.getLogger(__name__)
-Message = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -208,12 +208,6 @@ def _context_limit(endpoint: Endpoint, name: str) -> int | None:
         return endpoint.context_length(name)
     except WorkerError:
         return None  # the answer is there; how much more fits is only nice to know
-
-
-def without_oldest_exchange(messages: list[Message]) -> list[Message]:
-    """Return a conversation without its first question and the answer to it; the last question always stays."""
-    start = 1 if messages and messages[0]["role"] == "system" else 0
-    return messages if len(messages) - start < 3 else messages[:start] + messages[start + 2 :]
 
 
 def says_too_long(error: WorkerError) -> bool:

@@ -6,7 +6,7 @@ import threading
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from chat.answering import Request, Side, without_oldest_exchange
+from chat.answering import Request, Side
 from chat.provenance import NAMES, provenance
 from chat.speakers import find
 from chat.transcript import asked, before, turns
@@ -63,14 +63,11 @@ def replay(store: Store, workers: Workers, message_id: int) -> Replayed:
 
 
 def _messages(store: Store, answer: ChatMessage) -> list[dict[str, str]]:
-    """Return the conversation that was sent, without what was left out because it did not fit."""
+    """Return the conversation that was sent."""
     # Also of a question that was asked anew since: its turn is found among those before that.
     shown = turns(store, answer.chat_id, until=answer.id)
     turn = next(turn for turn in shown if turn.question.id == answer.settings["question_id"])
-    messages = asked(before(shown, turn.question.id), turn, answer.side)
-    for _ in range(answer.settings.get("left_out", 0) // 2):
-        messages = without_oldest_exchange(messages)
-    return messages
+    return asked(before(shown, turn.question.id), turn, answer.side)
 
 
 def _sampling(kept: dict[str, Any]) -> Sampling:

@@ -106,14 +106,23 @@ def history(past: Sequence[Turn], side: int, goes_on_from: int | None = None) ->
 
 
 def asked(past: Sequence[Turn], turn: Turn, side: int) -> list[Message]:
-    """Return the whole conversation that one side answered in a turn, the system prompt first, the question last.
+    """Return the conversation that one side answered in a turn, the system prompt first, the question last.
 
-    past: the turns before it.
+    past: the turns before it. What was left out because it did not fit is left out here too.
     """
     answer = turn.answers[side]
-    system = ((answer.settings if answer else None) or {}).get("system", "")
-    messages = [{"role": "system", "content": system}] if system else []
-    return [*messages, *history(past, side, turn.goes_on_from), {"role": "user", "content": turn.question.content}]
+    kept = (answer.settings if answer else None) or {}
+    messages = [{"role": "system", "content": kept["system"]}] if kept.get("system") else []
+    messages += [*history(past, side, turn.goes_on_from), {"role": "user", "content": turn.question.content}]
+    for _ in range(kept.get("left_out", 0) // 2):
+        messages = without_oldest_exchange(messages)
+    return messages
+
+
+def without_oldest_exchange(messages: list[Message]) -> list[Message]:
+    """Return a conversation without its first question and the answer to it; the last question always stays."""
+    start = 1 if messages and messages[0]["role"] == "system" else 0
+    return messages if len(messages) - start < 3 else messages[:start] + messages[start + 2 :]
 
 
 def fresh(store: Store, project_id: int | None, sides: tuple[Speaker, ...], is_blind: bool = False) -> Opened:

@@ -9,11 +9,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from chat.answering import says_too_long, without_oldest_exchange
+from chat.answering import says_too_long
 from chat.session import Question, SideBySide, ask, compare_once, read_seed
 from chat.speakers import Speaker, base_speaker
 from chat.streams import Streams
-from chat.transcript import history, turns
+from chat.transcript import history, turns, without_oldest_exchange
 from errors import ConfigError, ModelError, NotFoundError, WorkerError
 from models.client import Sampling
 from tests.openai_server import FakeWorkers, Manner, SpeakingServer, speaking_server

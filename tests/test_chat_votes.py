@@ -209,6 +209,19 @@ def test_a_better_answer_is_preferred_to_the_one_it_was_made_from(room: Room) ->
         votes.improve(room.store, asked.question_id, 0, " One. ", "ann")
 
 
+def test_a_label_has_the_conversation_that_was_sent_not_what_no_longer_fitted(room: Room) -> None:
+    room.ask("First?")
+    name = room.tuned.served_name
+    room.server.manners.update({"base": Manner(["Three."]), name: Manner(["Four."], fits=1)})
+    question = Question("Second?", (BASE, room.tuned), chat_id=room.chat_id, project_id=room.project.id)
+    last = list(ask(room.store, FakeWorkers({"demo": room.server}), question, threading.Event()))[-1]
+    assert [answer.left_out for answer in last.answers] == [0, 2]
+    votes.vote(room.store, last.question_id, "B", "ann")
+    assert sorted(room.judged()) == [
+        ("bad", ["First?", "One.", "Second?"], ["Three."]), ("good", ["Second?"], ["Four."]),
+    ]
+
+
 @pytest.mark.parametrize(
     ("question", "choice", "annotator", "error", "words"),
     [
