@@ -15,11 +15,12 @@ import gradio as gr
 
 from chat import view, votes
 from chat.ballot.tab import Ballot
+from chat.composer.tab import Composer
 from chat.library.tab import Library
 from chat.session import Question, SideBySide, ask
 from chat.settings.tab import Settings
 from chat.sides.tab import Sides
-from chat.speakers import DEMO, Speaker, find, speakers
+from chat.speakers import Speaker, find, speakers
 from chat.streams import Streams
 from chat.transcript import Opened, begin, fresh, open_chat, reopen, turns
 from errors import AppError, ConfigError, reported
@@ -52,15 +53,6 @@ def head() -> str:
     return ""
 
 
-def suggestions() -> list[list[str]]:
-    """Return questions that the demo can answer, as rows of a data set; none where the demo's prompts are missing."""
-    try:
-        from demo.prompts import SUGGESTIONS
-    except ImportError:
-        return []
-    return [[text] for text in SUGGESTIONS]
-
-
 class ChatTab:
     """The components of one Chat tab and what they do. Holds no chat: only which pages are being answered."""
 
@@ -73,37 +65,22 @@ class ChatTab:
         with gr.Column(elem_id="chat-root"):
             self.hint = gr.Markdown(elem_id="chat-hint")
             self.sides, self.ballot = Sides(self.store), Ballot()
-            self._composer()
+            self.composer = Composer()
             self.settings = Settings()
             self.library = Library(self.store)
         self._connect(tab, project, annotator)
 
-    def _composer(self) -> None:
-        """Lay out what is asked with: suggestions, the text, a new chat, and how many answer."""
-        self.chips = gr.Dataset(
-            components=["textbox"], samples=suggestions(), label="Try one of these", elem_id="chat-suggestions",
-            visible=bool(suggestions()), samples_per_page=20,
-        )
-        with gr.Row(elem_id="chat-composer", equal_height=True):
-            self.box = gr.Textbox(
-                placeholder="Ask all…", show_label=False, container=False, lines=1, max_lines=8, submit_btn=True,
-                stop_btn=False, scale=8, elem_id="chat-box", max_length=20_000,
-            )
-            self.renew = gr.Button("New chat", scale=0, min_width=110, elem_id="chat-new")
-        with gr.Row(elem_id="chat-modes"):
-            self.blind = gr.Checkbox(label="Blind: hide who answers until the vote", elem_id="chat-blind", container=False)
-            self.add = gr.Button("Add a model", size="sm", scale=0, min_width=120, elem_id="chat-add")
-
     def _connect(self, tab: gr.Tab, project: gr.Dropdown, annotator: gr.Textbox) -> None:
         """Connect every event. All of them may repaint everything: a running answer hands over to what replaces it."""
         everything = [
-            *self.sides.parts, *self.ballot.parts, *self.settings.fields.values(), *self.library.parts, self.hint, self.chips,
-            self.box, self.blind, self.add, self.chat_id, self.newest_run,
+            *self.sides.parts, *self.ballot.parts, *self.composer.parts, *self.settings.fields.values(),
+            *self.library.parts, self.hint, self.chat_id, self.newest_run,
         ]
-        setup = [project, self.blind, *self.sides.who]
+        composer = self.composer
+        setup = [project, composer.blind, *self.sides.who]
         asking = [annotator, self.chat_id, *self.settings.fields.values(), *setup]
         streaming = {**PRIVATE, "concurrency_limit": 32}
-        for trigger, text in ((self.box.submit, self.box), (self.chips.click, self.chips)):
+        for trigger, text in ((composer.box.submit, composer.box), (composer.chips.click, composer.chips)):
             trigger(self.send, [text, *asking], everything, **streaming)
         for number, said in enumerate(self.sides.said):
             side = gr.State(number)
@@ -112,14 +89,14 @@ class ChatTab:
             said.like(self.rate, [side, annotator, self.chat_id], None, **PRIVATE)
         for choice, button in self.ballot.buttons.items():
             button.click(self.vote, [gr.State(choice), annotator, self.chat_id, project], everything, **PRIVATE)
-        self.box.stop(self.halt, None, None, **AT_ONCE)
-        self.renew.click(self.begin, setup, everything, **AT_ONCE)
-        self.add.click(self.widen, setup, everything, **AT_ONCE)
-        gr.on([self.blind.input, *(who.input for who in self.sides.who)], self.choose, setup, everything, **AT_ONCE)
+        composer.box.stop(self.halt, None, None, **AT_ONCE)
+        composer.renew.click(self.begin, setup, everything, **AT_ONCE)
+        composer.add.click(self.widen, setup, everything, **PRIVATE)
+        gr.on([composer.blind.input, *(who.input for who in self.sides.who)], self.choose, setup, everything, **AT_ONCE)
         project.change(self.open, project, everything, **AT_ONCE)
-        tab.select(self.look, [project, self.newest_run, self.chat_id, self.blind], everything, **AT_ONCE)
+        tab.select(self.look, [project, self.newest_run, self.chat_id, composer.blind], everything, **AT_ONCE)
         self.library.connect(project, self.chat_id)
-        self.library.table.select(self.pick, [project, self.library.table], everything, **AT_ONCE)
+        self.library.table.select(self.pick, [project, self.library.table], everything, **PRIVATE)  # toasts need the queue
 
     def send(
         self, request: gr.Request, text: str | list[str] | None, annotator: str, chat_id: int | None, *values: Any
@@ -193,8 +170,7 @@ class ChatTab:
         painted: dict[Any, Any] = {}
         if first or snapshot.is_done:
             opened = open_chat(self.store, question.project_id, snapshot.chat_id)
-            emptied = {"value": ""} if first and question.replaces is None else {}
-            painted[self.box] = gr.update(submit_btn=snapshot.is_done, stop_btn=not snapshot.is_done, **emptied)
+            painted |= self.composer.answering(snapshot.is_done, first and question.replaces is None)
             painted |= self._frame(opened)
         if snapshot.is_done:
             painted |= self.library.updates(opened)
@@ -277,17 +253,15 @@ class ChatTab:
             votes.settle(self.store, opened.turns[-1].question.id)
         updates: dict[Any, Any] = {
             **self._frame(opened), **self.sides.stored(opened, self.workers),
-            **self.settings.shown(opened.settings), **self.library.updates(opened),
+            **self.composer.waiting(opened.is_blind), **self.settings.shown(opened.settings),
+            **self.library.updates(opened),
             self.chat_id: opened.chat.id if opened.chat else None, self.newest_run: opened.newest_run_id,
-            self.box: gr.update(submit_btn=True, stop_btn=False), self.blind: opened.is_blind,
         }
         return updates
 
     def _frame(self, opened: Opened) -> dict[Any, Any]:
         """Return the updates of what stands around the conversations: who answers, and the ballot."""
-        demo = any(speaker.model == DEMO for speaker in opened.sides)
-        more = len(opened.sides) < len(votes.CHOICES) and not set(opened.known) <= set(opened.sides)
         return {
-            **self.sides.frame(opened), **self.ballot.frame(opened), self.hint: view.hint(opened),
-            self.chips: gr.update(visible=demo and bool(suggestions())), self.add: gr.update(visible=more),
+            **self.sides.frame(opened), **self.ballot.frame(opened), **self.composer.frame(opened),
+            self.hint: view.hint(opened),
         }

@@ -12,7 +12,7 @@ from typing import Any
 
 from chat.answering import Answer
 from chat.session import SideBySide
-from chat.speakers import DEMO, Speaker
+from chat.speakers import DEMO
 from chat.transcript import Opened, Turn
 from chat.votes import CHOICES
 from errors import AppError

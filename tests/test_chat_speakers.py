@@ -49,7 +49,7 @@ def test_a_page_finds_the_newest_chat_of_its_project_again(store, project) -> No
         chat.id, "assistant", "Hello", side=1, settings={"question_id": question_id, "temperature": 0.1}
     )
     opened = reopen(store, project.id)
-    assert opened.chat == chat and opened.pair == pair and opened.settings["temperature"] == 0.1
+    assert opened.chat == chat and opened.sides == pair and opened.settings["temperature"] == 0.1
     assert opened.turns == turns(store, chat.id) and opened.turns[0].answers[0] is None
     assert reopen(store, store.projects.ensure("Other").id).chat is None
     assert reopen(store, None).chat is None
@@ -67,8 +67,8 @@ def test_a_run_that_finishes_after_the_chat_began_is_chosen_at_once(store, proje
     begin(store, project.id, default_pair(store, project.id))
     run = train(store, project.id)
     opened = reopen(store, project.id)
-    assert opened.chat is None and opened.pair[1] == run_speaker(run) and opened.newest_run_id == run.id
-    chat = begin(store, project.id, opened.pair).chat
+    assert opened.chat is None and opened.sides[1] == run_speaker(run) and opened.newest_run_id == run.id
+    chat = begin(store, project.id, opened.sides).chat
     assert reopen(store, project.id).chat == chat
 
 

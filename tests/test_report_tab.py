@@ -19,7 +19,7 @@ from tests.test_report_heat import FakeEndpoint
 
 from errors import WorkerError
 from models.client import Workers
-from report import job, tab, view
+from report import job, tab
 from report.measured import write
 from storage import Project, Store
 from training.lock import ProcessLock
