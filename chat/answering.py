@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -62,7 +63,7 @@ class Answer:
 @dataclass(frozen=True)
 class Request:
     """What one side is asked. chat_id, number: where the answer is stored (chat_id None: nowhere) and on which side;
-    settings: stored with it, beside what the answer itself knows."""
+    settings: stored with it, beside what the answer itself knows; after: called once it is stored."""
 
     speaker: Speaker
     messages: list[Message]
@@ -70,6 +71,7 @@ class Request:
     chat_id: int | None = None
     number: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
+    after: Callable[[], Any] = lambda: None
 
 
 class Side:
@@ -179,6 +181,7 @@ class Side:
         answer = replace(answer, state=state, finish_reason=answer.finish_reason or "stopped")
         try:
             self._keep(answer)
+            self._follow()
         except AppError as error:
             self._error = error
             answer = replace(answer, state="failed", finish_reason="error", error=str(error))
@@ -186,6 +189,12 @@ class Side:
             self._store.close()  # this thread's connection
             self._answer = answer
             self._changed.set()
+
+    def _follow(self) -> None:
+        try:
+            self._request.after()
+        except AppError:
+            logger.exception("what follows from an answer failed")  # the answer itself is stored
 
     def _keep(self, answer: Answer) -> None:
         request, speaker = self._request, answer.speaker

@@ -9,7 +9,7 @@ from typing import Any
 from chat.answering import Request, Side
 from chat.provenance import NAMES, provenance
 from chat.speakers import find
-from chat.transcript import asked, before, turns
+from chat.transcript import Turn, asked, before, turns
 from errors import ConfigError
 from models.client import Sampling, Workers
 from storage import ChatMessage, Store
@@ -64,10 +64,12 @@ def replay(store: Store, workers: Workers, message_id: int) -> Replayed:
 
 def _messages(store: Store, answer: ChatMessage) -> list[dict[str, str]]:
     """Return the conversation that was sent."""
-    # Also of a question that was asked anew since: its turn is found among those before that.
-    shown = turns(store, answer.chat_id, until=answer.id)
-    turn = next(turn for turn in shown if turn.question.id == answer.settings["question_id"])
-    return asked(before(shown, turn.question.id), turn, answer.side)
+    question = store.chats.message(answer.settings["question_id"])
+    # As the chat stood when it was asked: it may have been asked anew since, also before this answer had ended.
+    past = before(turns(store, answer.chat_id, until=question.id), question.id)
+    sides = len(store.chats.get(answer.chat_id).models)
+    turn = Turn(question, tuple(answer if side == answer.side else None for side in range(sides)))
+    return asked(past, turn, answer.side)
 
 
 def _sampling(kept: dict[str, Any]) -> Sampling:

@@ -12,11 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from chat.answering import Answer, Request, Side
 from chat.speakers import DEMO, Speaker, base_speaker, run_speaker
 from chat.transcript import Turn, before, history, turns
+from chat.votes import settle
 from errors import ConfigError
 from models.client import Sampling, Workers
 from storage import Chat, Store
@@ -74,8 +76,8 @@ def ask(store: Store, workers: Workers, question: Question, stop: threading.Even
 
     stop: ends all answers when it is set; what was written so far is kept. Closing the iterator sets it.
     A side that fails carries its error's text while the others go on. The question, the answers, their model,
-    settings, seed and finish reason are in `store.chats` at the end; answers store themselves, so closing the
-    iterator never waits for the database. Raises ConfigError for an empty question, StorageError when nothing
+    settings, seed and finish reason are in `store.chats` at the end; answers store themselves, and then the labels of
+    votes that were given meanwhile, so closing the iterator never waits for the database. Raises ConfigError for an empty question, StorageError when nothing
     could be stored.
     """
     text, system = question.text.strip(), question.system.strip()
@@ -93,7 +95,7 @@ def ask(store: Store, workers: Workers, question: Question, stop: threading.Even
         messages = [{"role": "system", "content": system}] if system else []
         messages += [*history(past, number, goes_on_from), {"role": "user", "content": text}]
         settings = {"question_id": question_id, "system": system, **asdict(sampling)}
-        request = Request(speaker, messages, sampling, chat.id, number, settings)
+        request = Request(speaker, messages, sampling, chat.id, number, settings, partial(settle, store, question_id))
         sides.append(Side(store, workers, request, stop, changed))
     try:
         for side in sides:

@@ -22,7 +22,7 @@ from chat.settings.tab import Settings
 from chat.sides.tab import Sides
 from chat.speakers import Speaker, find, speakers
 from chat.streams import Streams
-from chat.transcript import Opened, begin, fresh, open_chat, reopen, turns
+from chat.transcript import Opened, begin, fresh, open_chat, reopen
 from errors import AppError, ConfigError, reported
 from models.client import Workers
 from storage import Store
@@ -61,7 +61,8 @@ class ChatTab:
 
     def build(self, tab: gr.Tab, project: gr.Dropdown, annotator: gr.Textbox) -> None:
         """Lay the tab out and connect it."""
-        self.chat_id, self.newest_run = gr.State(None), gr.State(None)
+        # painted: the numbers of the questions that the page shows; another page may have gone on with the chat.
+        self.chat_id, self.newest_run, self.painted = gr.State(None), gr.State(None), gr.State([])
         with gr.Column(elem_id="chat-root"):
             self.hint = gr.Markdown(elem_id="chat-hint")
             self.sides, self.ballot = Sides(self.store), Ballot()
@@ -74,11 +75,11 @@ class ChatTab:
         """Connect every event. All of them may repaint everything: a running answer hands over to what replaces it."""
         everything = [
             *self.sides.parts, *self.ballot.parts, *self.composer.parts, *self.settings.fields.values(),
-            *self.library.parts, self.hint, self.chat_id, self.newest_run,
+            *self.library.parts, self.hint, self.chat_id, self.newest_run, self.painted,
         ]
         composer = self.composer
         setup = [project, composer.blind, *self.sides.who]
-        asking = [annotator, self.chat_id, *self.settings.fields.values(), *setup]
+        asking = [annotator, self.chat_id, self.painted, *self.settings.fields.values(), *setup]
         streaming = {**PRIVATE, "concurrency_limit": 32}
         for trigger, text in ((composer.box.submit, composer.box), (composer.chips.click, composer.chips)):
             trigger(self.send, [text, *asking], everything, **streaming)
@@ -86,9 +87,9 @@ class ChatTab:
             side = gr.State(number)
             said.retry(self.retry, [side, *asking], everything, **streaming)
             said.edit(self.edit, [side, *asking], everything, **streaming)
-            said.like(self.rate, [side, annotator, self.chat_id], None, **PRIVATE)
+            said.like(self.rate, [side, annotator, self.chat_id, self.painted], self.hint, **PRIVATE)
         for choice, button in self.ballot.buttons.items():
-            button.click(self.vote, [gr.State(choice), annotator, self.chat_id, project], everything, **PRIVATE)
+            button.click(self.vote, [gr.State(choice), annotator, self.painted, project], everything, **PRIVATE)
         composer.box.stop(self.halt, None, None, **AT_ONCE)
         composer.renew.click(self.begin, setup, everything, **AT_ONCE)
         composer.add.click(self.widen, setup, everything, **PRIVATE)
@@ -99,18 +100,20 @@ class ChatTab:
         self.library.table.select(self.pick, [project, self.library.table], everything, **PRIVATE)  # toasts need the queue
 
     def send(
-        self, request: gr.Request, text: str | list[str] | None, annotator: str, chat_id: int | None, *values: Any
+        self, request: gr.Request, text: str | list[str] | None, annotator: str, chat_id: int | None,
+        painted: list[int], *values: Any,
     ) -> Iterator[Any]:
         """Ask all sides and stream what they answer."""
         words = text[0] if isinstance(text, list) else text
         yield from self._asked(request, words or "", chat_id, values)
 
     def retry(
-        self, event: gr.RetryData, request: gr.Request, side: int, annotator: str, chat_id: int | None, *values: Any
+        self, event: gr.RetryData, request: gr.Request, side: int, annotator: str, chat_id: int | None,
+        painted: list[int], *values: Any,
     ) -> Iterator[Any]:
         """Ask a question once more, on all sides."""
         try:
-            entry = self.sides.touched(chat_id, side, event)
+            entry = self.sides.touched(chat_id, painted, side, event)
         except AppError as error:
             gr.Warning(str(error))
             yield gr.skip()
@@ -118,11 +121,12 @@ class ChatTab:
         yield from self._asked(request, self.store.chats.message(entry.question_id).content, chat_id, values, entry.question_id)
 
     def edit(
-        self, event: gr.EditData, request: gr.Request, side: int, annotator: str, chat_id: int | None, *values: Any
+        self, event: gr.EditData, request: gr.Request, side: int, annotator: str, chat_id: int | None,
+        painted: list[int], *values: Any,
     ) -> Iterator[Any]:
         """Ask an earlier question in other words; or keep what somebody made of an answer as a better one."""
         try:
-            entry = self.sides.touched(chat_id, side, event)
+            entry = self.sides.touched(chat_id, painted, side, event)
             if entry.what == view.QUESTION:
                 yield from self._asked(request, str(event.value), chat_id, values, entry.question_id)
                 return
@@ -159,7 +163,6 @@ class ChatTab:
                         break
                     yield self._painted(snapshot, question, first)
                     first = False
-                votes.settle(self.store, snapshot.question_id)
         finally:  # reached too when the page is closed
             successor = self.streams.end(page)
         if successor is not None:
@@ -175,28 +178,32 @@ class ChatTab:
         if snapshot.is_done:
             painted |= self.library.updates(opened)
         hides_names = question.is_blind and not self.store.chats.votes(snapshot.chat_id)
-        return {**painted, **self.sides.live(snapshot, hides_names), self.chat_id: snapshot.chat_id}
+        asked = [*(turn.question.id for turn in snapshot.past), snapshot.question_id]
+        return {
+            **painted, **self.sides.live(snapshot, hides_names), self.chat_id: snapshot.chat_id, self.painted: asked,
+        }
 
     def halt(self, request: gr.Request) -> None:
         """Stop this page's answers; the stream itself then shows what is left of them."""
         self.streams.stop(str(request.session_hash))
 
     @guarded
-    def vote(self, choice: str, annotator: str, chat_id: int | None, project_id: int | None) -> Any:
-        """Keep which of the latest answers is better, and name the models of a blind chat."""
-        past = turns(self.store, chat_id) if chat_id else []
-        if not past:
+    def vote(self, choice: str, annotator: str, painted: list[int], project_id: int | None) -> Any:
+        """Keep which of the latest answers on the page is better, and name the models of a blind chat."""
+        if not painted:
             raise ConfigError("Ask something first.")
-        votes.vote(self.store, past[-1].question.id, choice, annotator)
-        return self._frame(open_chat(self.store, project_id, past[-1].question.chat_id))
+        votes.vote(self.store, painted[-1], choice, annotator)
+        opened = open_chat(self.store, project_id, self.store.chats.message(painted[-1]).chat_id)
+        return {**self._frame(opened), **self.library.updates(opened)}
 
     @guarded
-    def rate(self, event: gr.LikeData, side: int, annotator: str, chat_id: int | None) -> None:
+    def rate(self, event: gr.LikeData, side: int, annotator: str, chat_id: int | None, painted: list[int]) -> Any:
         """Label one answer good or bad, or take that back."""
-        entry = self.sides.touched(chat_id, side, event)
+        entry = self.sides.touched(chat_id, painted, side, event)
         good = event.liked if isinstance(event.liked, bool) else None
         votes.rate(self.store, entry.question_id, side, good, annotator)
         gr.Info("Taken back." if good is None else f"Labelled {'good' if good else 'bad'}.")
+        return gr.skip()
 
     @guarded
     def open(self, project_id: int | None, request: gr.Request) -> Any:
@@ -249,13 +256,14 @@ class ChatTab:
         return gr.skip() if self.streams.replace(str(request.session_hash), updates) else updates
 
     def _updates(self, opened: Opened) -> dict[Any, Any]:
-        if opened.turns:
-            votes.settle(self.store, opened.turns[-1].question.id)
+        if opened.chat:
+            votes.settle_chat(self.store, opened.chat.id)
         updates: dict[Any, Any] = {
             **self._frame(opened), **self.sides.stored(opened, self.workers),
             **self.composer.waiting(opened.is_blind), **self.settings.shown(opened.settings),
             **self.library.updates(opened),
             self.chat_id: opened.chat.id if opened.chat else None, self.newest_run: opened.newest_run_id,
+            self.painted: [turn.question.id for turn in opened.turns],
         }
         return updates
 

@@ -92,17 +92,18 @@ def before(past: Sequence[Turn], question_id: int | None) -> list[Turn]:
 def history(past: Sequence[Turn], side: int, goes_on_from: int | None = None) -> list[Message]:
     """Return the conversation as one side was told it: user and assistant messages in turn.
 
-    goes_on_from: as in `Turn`, of the question that follows. A question that was not answered there is left out: chat
-    templates want the roles to alternate.
+    goes_on_from: as in `Turn`, of the question that follows. Whose answer was gone on from, its conversation was too. A
+    question that was not answered there is left out: chat templates want the roles to alternate.
     """
     messages: list[Message] = []
     following = [*(turn.goes_on_from for turn in past[1:]), goes_on_from]
-    for turn, chosen in zip(past, following):
-        answer = turn.answers[side if chosen is None else chosen]
+    for turn, chosen in zip(reversed(past), reversed(following)):
+        side = side if chosen is None else chosen
+        answer = turn.answers[side]
         if answer is not None and answer.content.strip() and answer.finish_reason != "error":
-            messages.append({"role": "user", "content": turn.question.content})
             messages.append({"role": "assistant", "content": answer.content})
-    return messages
+            messages.append({"role": "user", "content": turn.question.content})
+    return messages[::-1]
 
 
 def asked(past: Sequence[Turn], turn: Turn, side: int) -> list[Message]:

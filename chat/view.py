@@ -13,6 +13,7 @@ from typing import Any
 from chat.answering import Answer
 from chat.session import SideBySide
 from chat.speakers import DEMO
+from chat.thoughts import parted, words_of
 from chat.transcript import Opened, Turn
 from chat.votes import CHOICES
 from errors import AppError
@@ -33,7 +34,6 @@ DEMO_LINE = (
 TRAIN_LINE = "Train first; then the tuned model appears here. Until then the same model is on both sides."
 BLIND_LINE = "Blind: who answers on which side is shown after your vote, which then is final."
 QUESTION, THOUGHT, ANSWER, NOTE = "question", "thought", "answer", "note"
-THINKING = re.compile(r"\s*<think>(.*?)(?:</think>|\Z)\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def note(answer: Answer, hides_names: bool = False) -> str:
         return ""  # the conversation itself says what is waited for
     return _figures(
         answer.finish_reason if answer.is_done else None, answer.tokens,
-        None if hides_names else answer.tokens_per_second, answer.seed, answer.left_out, answer.context_used,
-        answer.context_limit,
+        None if hides_names else answer.tokens_per_second, answer.seed, answer.left_out,
+        None if hides_names else answer.context_used, None if hides_names else answer.context_limit,
     )
 
 
@@ -123,8 +123,8 @@ def vote_line(opened: Opened) -> str:
     said = said or f"{CHOICES[side]} ({plain(opened.sides[side].label)}) is better"
     after = "It is final; your next message begins a new blind chat." if opened.is_blind else "Vote again to change it."
     if not opened.is_blind and latest.verdict == "chosen":
-        after += " All sides go on from that answer."
-    return f"Your vote: {said}. {after}"
+        after += " All sides go on from that answer, unless the settings say otherwise."
+    return f"Voted: {said}. {after}"
 
 
 def plain(text: str) -> str:
@@ -157,14 +157,12 @@ def _answer(text: str, finish_reason: str | None, error: str) -> list[tuple[str,
 
 def _parts(text: str, is_done: bool) -> Iterator[tuple[str, Shown]]:
     """Split what a model thought before it answered from the answer."""
-    thought = THINKING.match(text)
-    if thought is not None:
-        status = "done" if is_done or thought.end() < len(text) else "pending"
-        metadata = {"title": "Thinking", "status": status}
-        yield THOUGHT, _message("assistant", thought[1].strip() or "…", metadata=metadata)
-        text = text[thought.end() :]
-    if text.strip():
-        yield ANSWER, _message("assistant", text)
+    thought, answer = parted(text)
+    if thought:
+        metadata = {"title": "Thinking", "status": "done" if is_done or answer else "pending"}
+        yield THOUGHT, _message("assistant", words_of(thought) or "…", metadata=metadata)
+    if answer.strip():
+        yield ANSWER, _message("assistant", answer)
 
 
 def _pending(answer: Answer) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from itertools import combinations
 
+from chat.thoughts import parted
 from chat.transcript import Message, Turn, asked, before, turns
 from errors import ConfigError, LabelError
 from storage import Chat, ChatMessage, ChatVote, Label, Store
@@ -39,7 +40,8 @@ def vote(store: Store, question_id: int, choice: str, annotator: str) -> ChatVot
 def settle(store: Store, question_id: int) -> list[Label]:
     """Make labels of the votes on a question whose answers have all ended; those that were made stay as they are.
 
-    An answer that is empty, was broken off or cut at the token limit is no example to learn from: it makes no label.
+    An answer that is empty, was broken off or cut at the token limit is no example to learn from: it makes no label. What
+    only an earlier vote of the same person said is taken back.
     """
     chat, past, turn = _turn(store, question_id)
     if chat.project_id is None or any(answer is None for answer in turn.answers):
@@ -50,7 +52,16 @@ def settle(store: Store, question_id: int) -> list[Label]:
             for pair in combinations(range(len(turn.answers)), 2):
                 if given.verdict != "chosen" or given.side in pair:
                     labels += _labels(store, chat.project_id, past, turn, given, pair)
+            for earlier in store.chats.vote_history(question_id, given.annotator)[:-1]:
+                _take_back(store, earlier, len(turn.answers))
     return labels
+
+
+def settle_chat(store: Store, chat_id: int) -> None:
+    """Make the labels of all votes of a chat that have not become any yet, as after a crash."""
+    for turn in turns(store, chat_id):
+        if turn.votes:
+            settle(store, turn.question.id)
 
 
 def rate(store: Store, question_id: int, side: int, good: bool | None, annotator: str) -> Label:
@@ -67,16 +78,20 @@ def rate(store: Store, question_id: int, side: int, good: bool | None, annotator
 
 
 def improve(store: Store, question_id: int, side: int, text: str, annotator: str) -> Label:
-    """Store a better answer that somebody wrote, preferred to the one it was made from. Raises as `rate`, and LabelError
-    when nothing was written or changed."""
+    """Store a better answer that somebody wrote, preferred to the one it was made from.
+
+    text: without thoughts; those of the answer stay before it. Raises as `rate`, and LabelError when nothing was written
+    or changed.
+    """
     annotator = _checked(annotator)
     answer, item_id = _single(store, question_id, side)
-    if not text.strip() or text.strip() == answer.content.strip():
+    thought, said = parted(answer.content)
+    if not text.strip() or text.strip() == said.strip():
         raise LabelError("Change the answer first: what you write is stored as better than it.")
     [response_id] = store.items.response_ids(item_id)
     with store.transaction():
         prompt_id = store.items.get(item_id).prompt_id
-        better, _ = store.responses.add(prompt_id, text.strip(), author=annotator)
+        better, _ = store.responses.add(prompt_id, thought + text.strip(), author=annotator)
         return store.labels.add(
             item_id, annotator, "edited", client_id=_unique(), shown_response_ids=[response_id],
             chosen_response_id=better, rejected_response_id=response_id, source="chat",
@@ -109,11 +124,27 @@ def _labels(
     return [_add(store, given, f"{pair[0]}-{pair[1]}", item_id, shown, given.verdict, chosen)]
 
 
+def _take_back(store: Store, vote_id: int, sides: int) -> None:
+    """Undo the labels of a vote that was changed, where they still stand."""
+    parts = [*range(sides), *(f"{first}-{second}" for first, second in combinations(range(sides), 2))]
+    for part in parts:
+        label = store.labels.by_client_id(_client_id(vote_id, part))
+        if label is not None and store.labels.current_of(label.item_id, label.annotator) == label:
+            store.labels.add(
+                label.item_id, label.annotator, "undo", client_id=f"{_client_id(vote_id, part)}-undo",
+                shown_response_ids=label.shown_response_ids, source="chat",
+            )
+
+
+def _client_id(vote_id: int, part: object) -> str:
+    return f"chat-vote-{vote_id}-{part}"
+
+
 def _add(
     store: Store, given: ChatVote, part: object, item_id: int, shown: list[int], verdict: str, chosen: int | None = None
 ) -> Label:
     return store.labels.add(
-        item_id, given.annotator, verdict, client_id=f"chat-vote-{given.id}-{part}", shown_response_ids=shown,
+        item_id, given.annotator, verdict, client_id=_client_id(given.id, part), shown_response_ids=shown,
         chosen_response_id=chosen, source="chat",
     )
 

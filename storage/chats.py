@@ -60,14 +60,14 @@ class Chats:
 
         words: as they are to be found, in any case; "" finds all. project_id: None searches every project.
         """
-        like = "%" + "".join(f"\\{letter}" if letter in "%_\\" else letter for letter in words.strip()) + "%"
+        like = "%" + "".join(f"\\{letter}" if letter in "%_\\" else letter for letter in words.strip().casefold()) + "%"
         rows = self.store.rows(
             "SELECT chats.*, count(*) AS questions, (SELECT content FROM chat_messages WHERE chat_id = chats.id"
             " AND role = 'user' ORDER BY id LIMIT 1) AS first_question, (SELECT count(*) FROM chat_votes JOIN chat_messages"
             " ON chat_messages.id = question_id WHERE chat_id = chats.id) AS votes"
             " FROM chats JOIN chat_messages AS asked ON asked.chat_id = chats.id AND asked.role = 'user'"
-            " WHERE (:project IS NULL OR project_id = :project) AND (name LIKE :like ESCAPE '\\' OR EXISTS (SELECT 1"
-            " FROM chat_messages WHERE chat_id = chats.id AND content LIKE :like ESCAPE '\\'))"
+            " WHERE (:project IS NULL OR project_id = :project) AND (casefold(name) LIKE :like ESCAPE '\\' OR EXISTS (SELECT 1"
+            " FROM chat_messages WHERE chat_id = chats.id AND casefold(content) LIKE :like ESCAPE '\\'))"
             " GROUP BY chats.id ORDER BY chats.id DESC LIMIT :limit",
             {"project": project_id, "like": like, "limit": limit},
         )
@@ -119,16 +119,15 @@ class Chats:
     def add_vote(self, question_id: int, annotator: str, verdict: str, side: int | None = None) -> ChatVote:
         """Store which answer to a question somebody prefers and return it; fields as in `ChatVote`.
 
-        In a blind chat the first vote on a question is final: after it everybody knows who had answered. Elsewhere the
-        newest vote of each annotator counts. Raises LabelError when a final vote is there, or the side is not the
-        chat's; NotFoundError when there is no such question.
+        In a blind chat the first vote is final, whichever question it is on: after it everybody knows who answers.
+        Elsewhere the newest vote of each annotator counts. Raises LabelError when a final vote is there, or the side is
+        not the chat's; NotFoundError when there is no such question.
         """
         with self.store.transaction() as db:
             chat = self.get(self.message(question_id).chat_id)
             if (verdict == "chosen") != (side in range(len(chat.models))):
                 raise LabelError(f"The vote {verdict!r} names side {side} of a chat with {len(chat.models)} models.")
-            known = [vote for vote in self.votes(chat.id) if vote.question_id == question_id]
-            if chat.is_blind and known:
+            if chat.is_blind and self.votes(chat.id):
                 raise LabelError("This blind vote is final: the models are named now. Ask something new to vote again.")
             cursor = db.execute(
                 "INSERT INTO chat_votes (question_id, annotator, verdict, side, is_blind, created_at)"
@@ -146,3 +145,10 @@ class Chats:
             [chat_id],
         )
         return [from_row(ChatVote, row) for row in rows]
+
+    def vote_history(self, question_id: int, annotator: str) -> list[int]:
+        """Return the ids of all votes that somebody gave on a question, oldest first: the last one counts."""
+        rows = self.store.rows(
+            "SELECT id FROM chat_votes WHERE question_id = ? AND annotator = ? ORDER BY id", [question_id, annotator]
+        )
+        return [row["id"] for row in rows]

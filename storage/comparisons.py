@@ -55,7 +55,9 @@ class Comparisons:
     def of_models(self, project_id: int | None = None) -> Iterator[Comparison]:
         """Yield a project's comparisons, or all, those of chats first, each oldest first.
 
-        A vote for one of several answers is a comparison of it with each other one.
+        A vote for one of several answers is a comparison of it with each other one. Items that came from a chat's vote are
+        no labels here: the vote counts already, its models have been named, and a text that two models say is kept as
+        the first one's.
         """
         yield from self._of_chats(project_id)
         yield from self._of_labels(project_id)
@@ -99,6 +101,7 @@ class Comparisons:
             WHERE items.kind = 'pair' AND is_check = 0 AND (:project IS NULL OR items.project_id = :project)
                 AND one.model IS NOT NULL AND two.model IS NOT NULL
                 AND (one.model <> two.model OR one.run_id IS NOT two.run_id)
+                AND NOT EXISTS (SELECT 1 FROM labels AS said WHERE said.item_id = items.id AND said.source = 'chat')
             ORDER BY labels.id
             """,
             {"project": project_id},

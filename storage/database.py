@@ -84,6 +84,7 @@ class Store:
             # Two that open a new file at once would wait for each other here: SQLite refuses one of them at once.
             _once_free(connection, "PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
+            connection.create_function("casefold", 1, str.casefold, deterministic=True)  # LIKE knows the case of ASCII only
             self._local.db = sqlite_utils.Database(connection)
         return self._local.db
 

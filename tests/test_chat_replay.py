@@ -47,6 +47,12 @@ def test_answers_are_replayed_to_the_letter_and_a_changed_adapter_is_named(
         assert (answer.settings["adapter_hash"] is None) == (answer.side == 0)
         again = replay(store, workers, answer.id)
         assert (again.text, again.is_same, again.changed) == (answer.content, True, ())
+    question = store.chats.message(answers[0].settings["question_id"])
+    store.chats.add_message(chat_id, "user", "Asked anew", settings={"replaces": question.id})
+    late = store.chats.add_message(
+        chat_id, "assistant", answers[0].content, side=0, model="base:demo", settings=answers[0].settings, finish_reason="stop"
+    )
+    assert replay(store, workers, late).is_same  # its question is gone from the chat, its conversation is not
     shutil.rmtree(folder)
     save_tiny_adapter(Path(resolve("demo")), folder, seed=1)
     last = replay(store, workers, answers[-1].id)

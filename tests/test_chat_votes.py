@@ -209,6 +209,102 @@ def test_a_better_answer_is_preferred_to_the_one_it_was_made_from(room: Room) ->
         votes.improve(room.store, asked.question_id, 0, " One. ", "ann")
 
 
+def test_the_first_vote_of_a_blind_chat_ends_all_voting_in_it(room: Room) -> None:
+    first = room.ask("First?", is_blind=True)
+    second = room.ask("Second?", is_blind=True)
+    votes.vote(room.store, second.question_id, "A", "ann")
+    with pytest.raises(LabelError, match="final"):
+        votes.vote(room.store, first.question_id, "B", "bob")
+
+
+def three(room: Room) -> list[Speaker]:
+    for _ in range(2):
+        run = room.store.runs.create(room.project.id, "dpo", "demo", {}, [])
+        room.store.runs.end(run.id, "finished", adapter="a")
+    return [BASE, Speaker("demo", 1, "Run 1"), Speaker("demo", 2, "Run 2")]
+
+
+@pytest.mark.parametrize(("before", "after"), [("A", "B"), ("tie", "C"), ("C", "both_bad"), ("B", "A")])
+def test_a_changed_vote_leaves_no_label_of_what_was_said_before(room: Room, before: str, after: str) -> None:
+    asked = room.ask("Capital?", ("One.", "Two.", "Three."), three(room))
+    votes.vote(room.store, asked.question_id, before, "ann")
+    votes.vote(room.store, asked.question_id, after, "ann")
+    changed = sorted(room.judged())
+    room.chat_id = None
+    again = room.ask("Capital of Italy?", ("One.", "Two.", "Three."), three(room)[:3])
+    votes.vote(room.store, again.question_id, after, "ann")
+    fresh = sorted((said, texts) for said, prompt, texts in room.judged() if prompt == ["Capital of Italy?"])
+    assert sorted((said, texts) for said, _, texts in changed) == fresh
+
+
+def test_a_vote_on_different_conversations_that_becomes_a_tie_leaves_nothing(room: Room) -> None:
+    room.ask("First?")
+    asked = room.ask("Second?", ("Three.", "Four."))
+    votes.vote(room.store, asked.question_id, "A", "ann")
+    assert len(room.judged()) == 2
+    votes.vote(room.store, asked.question_id, "tie", "ann")
+    assert room.judged() == []
+    votes.vote(room.store, asked.question_id, "A", "ann")
+    assert len(room.judged()) == 2
+
+
+def test_whose_answer_is_gone_on_from_his_whole_conversation_is(room: Room) -> None:
+    room.ask("First?")  # no vote: each side goes on from its own
+    votes.vote(room.store, room.ask("Second?", ("Three.", "Four.")).question_id, "B", "ann")
+    asked = room.ask("Third?", ("Five.", "Six."))
+    sent = [[message["content"] for message in request["messages"]] for request in room.server.requests[-2:]]
+    assert sent == [["First?", "Two.", "Second?", "Four.", "Third?"]] * 2
+    votes.vote(room.store, asked.question_id, "A", "ann")
+    assert room.judged()[-1] == ("chosen", sent[0], ["Five.", "Six."])
+
+
+def test_votes_become_labels_when_the_answers_end_though_nobody_looks(room: Room) -> None:
+    room.server.manners.update({"base": Manner(["One."]), room.tuned.served_name: Manner(["w "] * 20, pause_seconds=0.03)})
+    question = Question("Capital?", (BASE, room.tuned), project_id=room.project.id)
+    for snapshot in ask(room.store, FakeWorkers({"demo": room.server}), question, threading.Event()):
+        if not room.store.chats.votes(snapshot.chat_id):
+            votes.vote(room.store, snapshot.question_id, "A", "ann")
+    assert [texts[0] for _, _, texts in room.judged()] == ["One."]
+
+
+def test_votes_of_a_chat_that_a_crash_left_become_labels_later(room: Room) -> None:
+    chat = room.store.chats.create(["base:demo", "run-1"], {}, room.project.id)
+    for text in ("First?", "Second?"):
+        question = room.store.chats.add_message(chat.id, "user", text)
+        room.store.chats.add_vote(question, "ann", "chosen", 1)
+        for side, model in enumerate(chat.models):
+            room.store.chats.add_message(
+                chat.id, "assistant", f"Answer {side} to {text}", side=side, model=model,
+                settings={"question_id": question, "model": "demo", "run": side or None}, finish_reason="stop",
+            )
+    votes.settle_chat(room.store, chat.id)
+    assert room.judged()[0] == ("chosen", ["First?"], ["Answer 1 to First?", "Answer 0 to First?"])
+    count = len(room.judged())
+    votes.settle_chat(room.store, chat.id)
+    assert count >= 2 and len(room.judged()) == count
+
+
+def test_a_better_answer_keeps_what_the_model_thought(room: Room) -> None:
+    asked = room.ask("Capital?", ("<think>hm</think>\nParis.", "Two."))
+    with pytest.raises(LabelError, match="Change the answer"):
+        votes.improve(room.store, asked.question_id, 0, "Paris.", "ann")
+    votes.improve(room.store, asked.question_id, 0, "It is Paris.", "ann")
+    (row,) = room.store.labels.judged(room.project.id)
+    assert row["responses"][0]["text"] == "<think>hm</think>\nIt is Paris."
+
+
+def test_a_label_on_an_item_of_a_chat_is_no_second_comparison(room: Room) -> None:
+    asked = room.ask("Capital?")
+    votes.vote(room.store, asked.question_id, "A", "ann")
+    label = room.store.labels.get(1)
+    for who in ("ann", "bob"):
+        room.store.labels.add(
+            label.item_id, who, "chosen", client_id=f"later-{who}", shown_response_ids=label.shown_response_ids,
+            chosen_response_id=label.shown_response_ids[1],
+        )
+    assert [(each.source, each.verdict) for each in room.store.comparisons.of_models()] == [("chat", "first")]
+
+
 def test_a_label_has_the_conversation_that_was_sent_not_what_no_longer_fitted(room: Room) -> None:
     room.ask("First?")
     name = room.tuned.served_name

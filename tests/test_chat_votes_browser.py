@@ -78,6 +78,8 @@ def test_a_blind_chat_names_its_models_after_the_vote_only(room: Room) -> None:
         expect(page.locator("#chat-a-name")).to_have_text("A")
         expect(root).not_to_contain_text("DPO")
         expect(root).not_to_contain_text("tokens/s")
+        page.locator("#chat-library").get_by_text("Conversations").click()
+        expect(page.locator("#chat-json")).to_be_disabled()  # the file names the models
         page.locator("#chat-vote-A").click()
         expect(page.locator("#chat-verdict")).to_contain_text("It is final")
         names = [page.locator(f"#chat-{side}-name").inner_text() for side in "ab"]
@@ -85,6 +87,7 @@ def test_a_blind_chat_names_its_models_after_the_vote_only(room: Room) -> None:
         expected = {"base:demo": "Base (demo)", f"run-{room.run_id}": f"Run {room.run_id} · DPO"}
         assert names == [f"{letter}: {expected[key]}" for letter, key in zip("AB", kept.models)]
         expect(page.locator("#chat-vote-B")).to_be_disabled()
+        expect(page.locator("#chat-json")).to_be_enabled()
         say(page, "And now?")
         expect(page.locator("#chat-a-name")).to_have_text("A")
         answered(page)
@@ -121,7 +124,7 @@ def test_thumbs_and_better_answers_are_labels(room: Room) -> None:
         buttons.get_by_label("Submit").click()
         expect(page.get_by_text("Kept: your text is labelled better")).to_be_visible()
         better = [each for each in texts(room) if each[0] == "edited"]
-        assert [said[0] for _, said in better] == ["Much better"] and "From the base" in better[0][1][1]
+        assert [said[0] for _, said in better] == ["<think>hm</think>Much better"] and "From the base" in better[0][1][1]
         expect(page.locator("#chat-a [data-testid=bot]").last).to_have_text("From the base")
 
 
@@ -191,3 +194,22 @@ def test_conversations_are_found_named_opened_and_taken_out(room: Room) -> None:
         with page.expect_download() as taken:
             page.locator("#chat-markdown").click()
         assert "## You\n\nAbout tea?" in taken.value.path().read_text(encoding="utf-8")
+
+
+def test_a_vote_is_on_what_the_page_shows_though_the_chat_has_gone_on_elsewhere(room: Room) -> None:
+    with room.enter() as page:
+        room.go(page)
+        say(page, "First?")
+        answered(page)
+        chat = room.store.chats.list(room.project.id)[0]
+        shown = room.store.chats.messages(chat.id)[0].id
+        room.store.chats.add_message(chat.id, "user", "Asked on another page")
+        page.locator("#chat-vote-A").click()
+        expect(page.locator("#chat-vote-A")).to_be_enabled()
+        for _ in range(100):
+            if room.store.chats.votes(chat.id):
+                break
+            page.wait_for_timeout(50)
+        assert [vote.question_id for vote in room.store.chats.votes(chat.id)] == [shown]
+        page.locator("#chat-a").get_by_label("Like", exact=True).click()
+        expect(page.get_by_text("gone on on another page")).to_be_visible()

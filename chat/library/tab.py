@@ -56,7 +56,7 @@ class Library:
     def updates(self, opened: Opened) -> dict[Any, Any]:
         """Return the updates that show a conversation as the open one, in the list of its project."""
         chat = opened.chat
-        used = chat is not None and bool(opened.turns)
+        used = chat is not None and bool(opened.turns) and not opened.hides_names  # the files name the models
         paths = self._written(chat.id) if used else (None, None)
         updates: dict[Any, Any] = {self.name: chat.name if chat else ""}
         for button, path in zip((self.markdown, self.json), paths):

@@ -85,9 +85,15 @@ class Sides:
         """Return the updates that bring the lists up to date."""
         return {who: gr.update(choices=choices(known, number)) for number, who in enumerate(self.who)}
 
-    def touched(self, chat_id: int | None, side: int, event: gr.EventData) -> view.Entry:
-        """Return the message of a side that an event is about. Raises ConfigError when it is not stored yet."""
-        shown = view.entries(turns(self.store, chat_id), side) if chat_id else []
+    def touched(self, chat_id: int | None, painted: list[int], side: int, event: gr.EventData) -> view.Entry:
+        """Return the message of a side that an event is about. painted: the questions that the page shows.
+
+        Raises ConfigError when it is not stored yet, or the chat has gone on on another page.
+        """
+        past = turns(self.store, chat_id) if chat_id else []
+        if [turn.question.id for turn in past] != list(painted):
+            raise ConfigError("This chat has gone on on another page. Open this tab again to see it as it is now.")
+        shown = view.entries(past, side)
         index = event.index[0] if isinstance(event.index, (list, tuple)) else event.index
         if not 0 <= index < len(shown):
             raise ConfigError("The answer is still being written. Wait for its end.")
