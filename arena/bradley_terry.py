@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Z_95 = 1.959963984540054
 # A prior so weak that it only keeps a model that won every vote from being infinitely strong: N(0, 10²) logits.
 PRIOR_PRECISION = 0.01
-# Below so many votes a model, or where somebody lost or won all, the spread of the votes cannot be read from them.
+# Below so many votes a model that are no ties, or where somebody lost or won all, their spread cannot be read from them.
 LEAST_FOR_SPREAD = 8
 
 
@@ -114,12 +114,11 @@ def _sandwich(outcomes: Sequence[Outcome], contrast: np.ndarray, residual: np.nd
 
 
 def _is_sparse(outcomes: Sequence[Outcome], players: int) -> bool:
-    """Say whether some player has too few votes, or none that it did not win, or none that it did not lose."""
-    gained, played = [0.0] * players, [0] * players
+    """Say whether some player has too few votes that are no ties, or won or lost all of them."""
+    won, lost = [0] * players, [0] * players
     for each in outcomes:
-        for player, score in ((each.first, each.score), (each.second, 1 - each.score)):
-            gained[player] += score
-            played[player] += 1
-    return any(
-        count < LEAST_FOR_SPREAD or not 0.5 < score < count - 0.5 for score, count in zip(gained, played)
-    )
+        if each.score != 0.5:
+            winner, loser = (each.first, each.second) if each.score > 0.5 else (each.second, each.first)
+            won[winner] += 1
+            lost[loser] += 1
+    return any(not wins or not losses or wins + losses < LEAST_FOR_SPREAD for wins, losses in zip(won, lost))

@@ -18,16 +18,21 @@ UNFINISHED = "an unfinished answer"
 NAMES_ITSELF = "an answer that names its model"
 FAMILIES = (
     "chatgpt", "gpt", "openai", "claude", "anthropic", "gemini", "gemma", "bard", "llama", "mistral", "mixtral", "qwen",
-    "tongyi", "alibaba", "deepseek", "baichuan", "chatglm", "glm", "internlm", "phi", "falcon", "vicuna", "smollm",
-    "olmo", "grok", "kimi", "doubao", "ernie", "通义千问", "千问", "文心一言", "豆包", "深度求索",
+    "tongyi", "alibaba", "meta", "deepseek", "baichuan", "chatglm", "glm", "internlm", "phi", "falcon", "vicuna", "smollm",
+    "olmo", "grok", "kimi", "doubao", "ernie", "阿里云", "通义千问", "千问", "文心一言", "豆包", "深度求索",
 )
 # Words that cost little to look for; without one of them nobody speaks of itself.
-_HINTS = ("i am", "i'm", "i’m", "my name", "call me", "i was ", "我是", "我叫", "我的名字")
-# Words about oneself, and what follows them: a few words, never beyond the end of a sentence.
-_SELF = re.compile(
-    r"(?:\bi\s+am\b|\bi['’]m\b|\bmy\s+name\s+is\b|\bcall\s+me\b|\bi\s+was\s+(?:made|created|trained|built|developed)\b"
-    r"|我是|我叫|我的名字(?:是|叫))([^.!?。！？\n]{0,80})",
-    re.IGNORECASE,
+_HINTS = ("i am", "i'm", "i’m", "my name", "call me", "i was ", "as ", "我是", "我叫", "我的名字")
+# Words about oneself, up to a name: nothing but articles, kinds of programs and makers may stand between. So "I am fond of
+# llamas" speaks of no model.
+_BETWEEN = (
+    r"(?:[\s,:*\"'“]|\b(?:an?|the|just|called|named|known|as|ai|artificial|intelligence|(?:large\s+)?language|chat|model"
+    r"|assistant|chatbot|bot|version|of|based|on|powered|developed|trained|created|made|built|by|from|helpful|open|team"
+    r"|family|series|is)\b)*"
+)
+_SELF = (
+    rf"(?:\bi\s+am\b|\bi['’]m\b|\bmy\s+name\s+is\b|\bcall\s+me\b|\bi\s+was\b|\bas\b){_BETWEEN}"
+    r"|(?:我是|我叫|我的名字)[^.!?。！？\n]{0,40}?"
 )
 
 
@@ -40,7 +45,7 @@ def reason(comparison: Comparison) -> str | None:
         return EMPTY
     if any(side.finish_reason not in (None, "stop") for side in sides):
         return UNFINISHED
-    if any(names_itself(side, others) for side, others in zip(sides, (sides, sides))):
+    if any(names_itself(side, sides) for side in sides):
         return NAMES_ITSELF
     return None
 
@@ -54,16 +59,16 @@ def names_itself(answer: Compared, known: tuple[Compared, ...] = ()) -> bool:
     own = frozenset(name for each in (answer, *known) for name in _names(each.model))
     if not any(hint in lowered for hint in _HINTS) or not any(name.lower() in lowered for name in (*FAMILIES, *own)):
         return False
-    pattern = _named(own)
-    return any(pattern.search(said[1]) for said in _SELF.finditer(answer.text))
+    return _named(own).search(answer.text) is not None
 
 
 @lru_cache(maxsize=256)
 def _named(own: frozenset[str]) -> re.Pattern[str]:
-    """Return what finds the name of a family, or one of the models' own."""
-    names = sorted({*FAMILIES, *own})
-    words = (re.escape(name) if not name.isascii() else rf"\b{re.escape(name)}" for name in names)
-    return re.compile("|".join(words), re.IGNORECASE)
+    """Return what finds somebody who calls itself by the name of a family, or one of the models' own."""
+    names = sorted({*FAMILIES, *own}, key=lambda name: (-len(name), name))
+    # "Qwen2.5" is Qwen, "philosophy" is not Phi, and "run-12" is not run-1.
+    ends = (re.escape(name) + (r"(?![A-Za-z\d])" if name[-1].isdigit() else r"(?![A-Za-z])") for name in names)
+    return re.compile(rf"(?:{_SELF})(?<![A-Za-z0-9])(?:{'|'.join(ends)})", re.IGNORECASE)
 
 
 def _names(model: str) -> list[str]:

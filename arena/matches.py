@@ -55,8 +55,8 @@ class MatchReport:
 
 
 def held_out(store: Store, project_id: int, speakers: Sequence[Speaker]) -> list[list[Message]]:
-    """Return the conversations of a project that none of the speakers has been trained on."""
-    runs = [speaker.run_id for speaker in speakers if speaker.run_id is not None]
+    """Return the conversations of a project that none of the speakers, nor a run it goes on from, has learned from."""
+    runs = [run for each in speakers if each.run_id is not None for run in store.runs.ancestors(each.run_id)]
     return [prompt.messages for prompt in store.prompts.untrained(project_id, runs)]
 
 

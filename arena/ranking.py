@@ -75,12 +75,15 @@ def ranking(store: Store, project_id: int | None = None, *, with_named: bool = F
 
 def rank(comparisons: Iterable[Comparison], *, with_named: bool = False) -> Ranking:
     """Rank models by comparisons."""
-    counted, excluded = [], Counter()
+    counted: list[Comparison] = []
+    left_out: dict[str, set[tuple[str, int]]] = {}
     for each in comparisons:
         why = exclusions.reason(each) or (None if each.is_blind or with_named else NAMED)
-        excluded.update([why] if why else [])
-        if not why:
+        if why:
+            left_out.setdefault(why, set()).add((each.source, each.reference))
+        else:
             counted.append(each)
+    excluded = Counter({why: len(votes) for why, votes in left_out.items()})
     models = list(dict.fromkeys(side.model for each in counted for side in (each.first, each.second)))
     number = {model: place for place, model in enumerate(models)}
     votes: dict[tuple[str, int], int] = {}
@@ -111,7 +114,7 @@ def duel(model: str, other: str, wins: int, losses: int, ties: int) -> Duel:
 def _ranks(models: list[str], outcomes: list[Outcome]) -> list[Rank]:
     if not models:
         return []
-    played = Counter(player for each in outcomes for player in (each.first, each.second))
+    played = Counter(player for _, player in {(each.vote, side) for each in outcomes for side in (each.first, each.second)})
     largest, *others = components(outcomes, len(models))
     place = {player: number for number, player in enumerate(largest)}
     inside = [

@@ -19,13 +19,15 @@ from transfer.candidates.generate import GenerateReport, generate
 
 @dataclass(frozen=True)
 class Round:
-    """One finished run of a project. number: from 1; before: the round it began from, or that came before it.
+    """One finished run of a project. number: from 1; parent: the run it began from, None for the base; before: its
+    parent, else the round before it, which it is compared with.
 
     against_base, against_before: the votes on its answers beside theirs; None where there is none.
     """
 
     number: int
     run: Run
+    parent: Run | None
     before: Run | None
     against_base: Duel | None
     against_before: Duel | None
@@ -43,10 +45,11 @@ def rounds(store: Store, project_id: int, votes: Ranking | None = None) -> list[
     votes = votes or votes_of(store)
     found: list[Round] = []
     for number, run in enumerate(finished, start=1):
-        before = by_id.get(run.config.get("start_run") or 0) or (finished[number - 2] if number > 1 else None)
+        parent = by_id.get(run.config.get("start_run") or 0)
+        before = parent or (finished[number - 2] if number > 1 else None)
         found.append(
             Round(
-                number, run, before, between(votes, _key(run), f"base:{run.model}"),
+                number, run, parent, before, between(votes, _key(run), f"base:{run.model}"),
                 between(votes, _key(run), _key(before)) if before else None,
             )
         )

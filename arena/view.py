@@ -42,12 +42,12 @@ def rounds_html(listed: Sequence[Round]) -> str:
         return '<p class="arena-empty">No round yet: the first finished run of this project is round 1.</p>'
     rows = "".join(
         f"<tr><td>{each.number}</td><td>Run {each.run.id} · {escape(each.run.method.upper())}</td>"
-        f"<td>{f'run {each.before.id}' if each.before else 'the base'}</td>"
-        f"<td>{_rate(each.against_base)}</td><td>{_rate(each.against_before) if each.before else '–'}</td></tr>"
+        f"<td>{f'run {each.parent.id}' if each.parent else 'the base'}</td><td>{_rate(each.against_base)}</td>"
+        f"<td>{f'{_rate(each.against_before)}, run {each.before.id}' if each.before else '–'}</td></tr>"
         for each in listed
     )
     return (
-        '<table class="arena-rounds"><thead><tr><th>Round</th><th>Run</th><th>After</th><th>Wins over the base</th>'
+        '<table class="arena-rounds"><thead><tr><th>Round</th><th>Run</th><th>On top of</th><th>Wins over the base</th>'
         f"<th>Wins over the one before</th></tr></thead><tbody>{rows}</tbody></table>"
     )
 

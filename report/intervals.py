@@ -34,15 +34,31 @@ class Interval:
         return None if values is None else cls(**values)
 
 
-def share(hits: Sequence[float]) -> Interval | None:
-    """Return the mean of hits with Wilson's interval (1927); None without any. hits: 1, 0, or ½ for a tie."""
-    count = len(hits)
-    if not count:
+def share(hits: Sequence[float], groups: Sequence[Hashable]) -> Interval | None:
+    """Return the mean of hits with Wilson's interval (1927); None without any. hits: 1, 0, or ½ for a tie.
+
+    What the hits of one group say hangs together: the interval is that of as many independent hits as spread like them
+    (Kish's design effect), at least one for each group, at most all.
+    """
+    if not hits:
         return None
-    mean = sum(hits) / count
+    mean = sum(hits) / len(hits)
+    count = _independent(hits, groups, mean)
     middle = (mean + Z**2 / (2 * count)) / (1 + Z**2 / count)
     half = Z * math.sqrt(mean * (1 - mean) / count + Z**2 / (4 * count**2)) / (1 + Z**2 / count)
-    return Interval(mean, max(0.0, middle - half), min(1.0, middle + half), count)
+    return Interval(mean, max(0.0, middle - half), min(1.0, middle + half), len(hits))
+
+
+def _independent(hits: Sequence[float], groups: Sequence[Hashable], mean: float) -> float:
+    """Return how many independent hits would tell as much."""
+    apart: dict[Hashable, float] = {}
+    for hit, group in zip(hits, groups, strict=True):
+        apart[group] = apart.get(group, 0.0) + hit - mean
+    own = sum((hit - mean) ** 2 for hit in hits)
+    together = sum(total**2 for total in apart.values())
+    if not own or not together:  # all the same: one group says no more than its first hit
+        return float(len(apart)) if not own else float(len(hits))
+    return min(float(len(hits)), max(float(len(apart)), len(hits) * own / together))
 
 
 def mean(values: Sequence[float], groups: Sequence[Hashable]) -> Interval | None:

@@ -126,7 +126,7 @@ def _ready(store: Store, run: Run, device: str, say: Callable[[str], None]) -> _
     chosen = device if config.device == "auto" else config.device
     loaded = load_base(config.model, chosen, precision=config.precision, quantization=config.quantization)
     limit = min(config.max_length_tokens, context_limit(loaded.model) or config.max_length_tokens)
-    learned = learned_before(store, config.start_run)
+    learned = learned_before(store, run.project_id, config.start_run)
     material = gather(examples_for(config.method, rows), loaded.tokenizer, config, limit, learned)
     model = adapter.load(loaded.model, store.runs.adapter_folder(run.id), base)
     scorer = Scorer(model, loaded.tokenizer.pad_token_id, loaded.device, config.tokens_per_forward, say)

@@ -198,9 +198,10 @@ def figures_of(examples: Sequence[Example], needs_reference: bool, rounding: flo
     prompts = [example.prompt_id for example in examples]
     pairs = [example for example in examples if example.desirable is None]
     singles = [example for example in examples if example.desirable is not None]
-    right = share([_half(example.margin_after, rounding) for example in examples])
+    of_pairs = [example.prompt_id for example in pairs]
+    right = share([_half(example.margin_after, rounding) for example in examples], prompts)
     if pairs:
-        by_length, by_model = share([_half(example.longer_by) for example in pairs]), right
+        by_length, by_model = share([_half(example.longer_by) for example in pairs], of_pairs), right
         extra, against = [example.longer_by for example in pairs], [example.margin_after for example in pairs]
     else:
         good, own = [bool(example.desirable) for example in singles], [example.prompt_id for example in singles]
@@ -211,9 +212,9 @@ def figures_of(examples: Sequence[Example], needs_reference: bool, rounding: flo
         prompts=len(set(prompts)),
         loss_before=mean([example.loss_before for example in examples], prompts),
         loss_after=mean([example.loss_after for example in examples], prompts),
-        likelier_before=share([_half(example.leads[0]) for example in pairs]),
-        likelier_after=share([_half(example.leads[1]) for example in pairs]),
-        accuracy_before=None if needs_reference else share([_half(example.margin_before) for example in examples]),
+        likelier_before=share([_half(example.leads[0]) for example in pairs], of_pairs),
+        likelier_after=share([_half(example.leads[1]) for example in pairs], of_pairs),
+        accuracy_before=None if needs_reference else share([_half(example.margin_before) for example in examples], prompts),
         accuracy_after=right,
         by_length=by_length,
         by_model=by_model,

@@ -355,6 +355,7 @@ CHAT_VOTES = """
 ALTER TABLE chats ADD COLUMN name TEXT NOT NULL DEFAULT '';
 ALTER TABLE chats ADD COLUMN is_blind INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX chats_of_project ON chats (project_id, id);
+ALTER TABLE run_labels ADD COLUMN held_out INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE chat_votes (
     id INTEGER PRIMARY KEY,
     question_id INTEGER NOT NULL REFERENCES chat_messages(id) ON DELETE CASCADE,
@@ -402,5 +403,5 @@ def m004_named_snapshots(db: sqlite_utils.Database) -> None:
 
 @migrations()
 def m005_chat_votes(db: sqlite_utils.Database) -> None:
-    """Names of chats, blind ones, and what people preferred in them."""
+    """Names of chats, blind ones, and what people preferred in them; which labels a run only measured on."""
     db.executescript(CHAT_VOTES)

@@ -62,26 +62,23 @@ class Prompts:
         return self.store.db.execute("SELECT count(*) FROM prompts WHERE project_id = ?", [project_id]).fetchone()[0]
 
     def untrained(self, project_id: int, run_ids: Sequence[int]) -> list[Prompt]:
-        """Return a project's prompts that none of some runs has learned from, oldest first: no label of theirs is on one.
+        """Return a project's prompts that none of some runs has learned from, oldest first.
 
-        A prompt counts by its conversation, so that a copy of it in another project is known too.
+        Those that a run only measured on are among them. A prompt counts by its conversation, so that a copy of it in
+        another project is known too.
         """
         rows = self.store.rows(
-            "SELECT * FROM prompts WHERE project_id = ? AND content_hash NOT IN (SELECT content_hash FROM run_labels"
-            " JOIN labels ON labels.id = label_id JOIN items ON items.id = item_id JOIN prompts ON prompts.id = prompt_id"
-            f" WHERE run_id IN ({', '.join('?' * len(run_ids))})) ORDER BY id",
+            f"SELECT * FROM prompts WHERE project_id = ? AND content_hash NOT IN ({_learned(run_ids)}) ORDER BY id",
             [project_id, *run_ids],
         )
         return [from_row(Prompt, row) for row in rows]
 
-    def of_runs(self, run_ids: Sequence[int]) -> set[int]:
-        """Return the ids of the prompts whose labels some runs were given."""
+    def trained(self, project_id: int, run_ids: Sequence[int]) -> set[int]:
+        """Return the ids of a project's prompts that some run has learned from; the others are `untrained`."""
         rows = self.store.rows(
-            "SELECT DISTINCT prompt_id FROM run_labels JOIN labels ON labels.id = label_id JOIN items ON items.id = item_id"
-            f" WHERE run_id IN ({', '.join('?' * len(run_ids))})",
-            list(run_ids),
+            f"SELECT id FROM prompts WHERE project_id = ? AND content_hash IN ({_learned(run_ids)})", [project_id, *run_ids]
         )
-        return {row["prompt_id"] for row in rows}
+        return {row["id"] for row in rows}
 
     def unlabelled(self, project_id: int) -> list[int]:
         """Return the ids of a project's prompts on which no vote is, skips and flags apart, oldest first."""
@@ -91,3 +88,11 @@ class Prompts:
             [project_id],
         )
         return [row["id"] for row in rows]
+
+
+def _learned(run_ids: Sequence[int]) -> str:
+    """Return the query of the conversations that runs have learned from; its parameters are their ids."""
+    return (
+        "SELECT content_hash FROM run_labels JOIN labels ON labels.id = label_id JOIN items ON items.id = item_id"
+        f" JOIN prompts ON prompts.id = prompt_id WHERE held_out = 0 AND run_id IN ({', '.join('?' * len(run_ids))})"
+    )

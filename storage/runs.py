@@ -52,6 +52,22 @@ class Runs:
             return from_row(Run, row)
         raise NotFoundError(f"There is no run number {run_id}. `python app.py runs` lists them.")
 
+    def ancestors(self, run_id: int) -> list[int]:
+        """Return a run and those it goes on from, one after the other. Raises NotFoundError."""
+        found: list[int] = []
+        while run_id and run_id not in found:
+            found.append(run_id)
+            run_id = self.get(run_id).config.get("start_run") or 0
+        return found
+
+    def hold_out(self, run_id: int, label_ids: Iterable[int]) -> None:
+        """Remember which labels of its snapshot a run did not learn from, only measured on."""
+        with self.store.transaction() as db:
+            db.conn.executemany(
+                "UPDATE run_labels SET held_out = 1 WHERE run_id = ? AND label_id = ?",
+                [(run_id, label_id) for label_id in label_ids],
+            )
+
     def list(self, project_id: int | None = None) -> list[Run]:
         """Return the runs of a project, or all, newest first."""
         rows = self.store.db.query(

@@ -60,6 +60,13 @@ def test_a_match_uses_prompts_that_neither_was_trained_on(store: Store, project:
     tuned = Speaker("demo", run.id, "Run 1")
     assert [each[-1]["content"] for each in matches.held_out(store, project.id, (BASE, tuned))] == ["Q0", "Q2", "Q3"]
     assert len(matches.held_out(store, project.id, (BASE, base_speaker("other")))) == 4
+    on_top = finished(store, project, (), start_run=run.id)
+    later = Speaker("demo", on_top.id, "Run 2")
+    assert len(matches.held_out(store, project.id, (BASE, later))) == 3  # what the run before learned is known too
+    store.runs.hold_out(run.id, store.runs.label_ids(run.id))
+    assert len(matches.held_out(store, project.id, (BASE, tuned))) == 4  # it only measured on it
+    store.db.execute("UPDATE run_labels SET held_out = 0")
+    store.db.conn.commit()
     copy = store.projects.ensure("copy")
     asked(store, copy, 2)
     assert [each[-1]["content"] for each in matches.held_out(store, copy.id, (BASE, tuned))] == ["Q0"]

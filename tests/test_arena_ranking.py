@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit
@@ -41,8 +41,7 @@ def test_two_players_have_the_log_odds_of_their_wins() -> None:
 def test_strengths_are_the_maximum_of_the_likelihood(seed: int, players: int) -> None:
     rng = np.random.default_rng(seed)
     outcomes = simulated(rng.normal(size=players), 200, 0.2, rng)
-    if len(components(outcomes, players)) > 1:
-        return
+    assume(len(components(outcomes, players)) == 1)
 
     def loss(s: np.ndarray) -> float:
         gaps = np.array([s[each.first] - s[each.second] for each in outcomes])
@@ -56,6 +55,13 @@ def test_strengths_are_the_maximum_of_the_likelihood(seed: int, players: int) ->
 def test_a_model_that_won_every_vote_has_a_wide_interval_and_no_infinity() -> None:
     low, high = fit([Outcome(0, 1, 1.0)] * 12, 2).interval(0)
     assert math.isfinite(high) and low < 1.0 < high and high - low > 2
+
+
+def test_ties_alone_leave_an_interval_that_narrows_with_their_number() -> None:
+    width = [high - low for low, high in (fit([Outcome(0, 1, 0.5)] * ties, 2).interval(0) for ties in (3, 30, 300))]
+    assert width[0] > width[1] > width[2] > 0.1
+    few = [Outcome(0, 1, 0.5)] * 9 + [Outcome(0, 1, 1.0)]
+    assert fit(few, 2).interval(0)[0] < 0  # one win among ten is no proof
 
 
 def test_models_that_never_met_are_not_compared() -> None:
@@ -106,6 +112,14 @@ def compared(
         (compared(texts=("I am fine. Llama wool is warm.", "The GPT was made in 2018.")), None),
         (compared(texts=("I'm a demo of politeness.", "我是你的朋友。")), None),
         (compared(ends=(None, None)), None),
+        (compared(texts=("I'm interested in philosophy, and I am from Philadelphia.", "I am fond of llamas.")), None),
+        (compared(texts=("I am learning about the falcon.", "I am going to run 10 km.")), None),
+        (compared(texts=("I will tell you: run-1 is a name.", "I am called run-12.")), None),
+        (compared(texts=("我是由阿里云开发的大模型。", "No.")), exclusions.NAMES_ITSELF),
+        (compared(texts=("我是Qwen2.5。", "No.")), exclusions.NAMES_ITSELF),
+        (compared(texts=("I was made by Meta.", "No.")), exclusions.NAMES_ITSELF),
+        (compared(texts=("As Qwen, I cannot do that.", "No.")), exclusions.NAMES_ITSELF),
+        (compared(texts=("I am an AI assistant developed by the DeepSeek team.", "No.")), exclusions.NAMES_ITSELF),
     ],
 )
 def test_votes_that_say_nothing_about_the_models_are_left_out(comparison: Comparison, why: str | None) -> None:
@@ -125,6 +139,14 @@ def test_a_ranking_counts_what_it_leaves_out_and_names_the_better_first() -> Non
     assert sum(each.rating for each in found.ranks) == pytest.approx(2000)
     assert rank(votes, with_named=True).votes == 41
     assert rank([]).ranks == []
+
+
+def test_a_vote_for_the_best_of_several_counts_once() -> None:
+    votes = [compared("run-1", other, reference=1) for other in ("run-2", "run-3", "run-4")]
+    votes += [compared("run-1", other, texts=("", ""), reference=2) for other in ("run-2", "run-3", "run-4")]
+    found = rank(votes)
+    assert (found.votes, dict(found.excluded)) == (1, {exclusions.EMPTY: 1})
+    assert {each.votes for each in found.ranks} == {1}
 
 
 def test_models_outside_the_main_group_are_listed_without_a_rating() -> None:

@@ -16,14 +16,22 @@ from report.intervals import Interval, correlation, mean, ordered, share
 @given(st.integers(0, 60), st.integers(1, 60))
 def test_a_share_has_wilsons_interval(hits: int, count: int) -> None:
     hits = min(hits, count)
-    found = share([1.0] * hits + [0.0] * (count - hits))
+    found = share([1.0] * hits + [0.0] * (count - hits), range(count))
     low, high = proportion_confint(hits, count, method="wilson")
     assert (found.value, found.low, found.high) == pytest.approx((hits / count, low, high), abs=1e-6)
     assert found.count == count
 
 
 def test_a_tie_counts_as_half() -> None:
-    assert share([1.0, 0.5, 0.0, 0.5]).value == 0.5 and share([]) is None
+    assert share([1.0, 0.5, 0.0, 0.5], range(4)).value == 0.5 and share([], []) is None
+
+
+def test_what_one_prompt_says_thirty_times_counts_little_more_than_once() -> None:
+    two = share([1.0] * 15 + [0.0] * 15, [1] * 15 + [2] * 15)
+    assert (two.low, two.high) == pytest.approx((share([1.0, 0.0], [1, 2]).low, share([1.0, 0.0], [1, 2]).high))
+    assert share([1.0] * 15, [1] * 15).low == pytest.approx(share([1.0], [1]).low)
+    mixed = share([1.0, 0.0] * 15, [number // 2 for number in range(30)])  # prompts that spread less than chance
+    assert mixed.low == share([1.0, 0.0] * 15, range(30)).low
 
 
 def test_a_mean_has_the_interval_that_theory_gives_when_every_value_is_its_own_group() -> None:

@@ -91,8 +91,11 @@ def test_what_the_runs_before_were_given_is_not_held_out(store: Store, project: 
     label_pairs(store, project, 10)
     first = trained(store, project, model, steps=1)
     second = trained(store, project, model, steps=1, start_run=first.id)
-    known = learned_before(store, second.id)
-    assert len(known) == 10 == len(learned_before(store, first.id)) and learned_before(store, 0) == frozenset()
+    known = learned_before(store, project.id, second.id)
+    assert len(known) == 10 and learned_before(store, project.id, 0) == frozenset()
+    copy = store.projects.ensure("copy")
+    label_pairs(store, copy, 3)
+    assert len(learned_before(store, copy.id, second.id)) == 3  # the same conversations, by other numbers
     for number in range(10):
         add_label(store, project, f"New question {number}?", (f"Yes {number}.", f"No {number}."), "chosen")
     third = trained(store, project, model, steps=1, start_run=second.id, held_out_share=0.4)
@@ -101,6 +104,8 @@ def test_what_the_runs_before_were_given_is_not_held_out(store: Store, project: 
     tokenizer = load_base(str(model), "cpu").tokenizer
     held = gather(examples, tokenizer, config, 512, known).held_out
     assert len(held) == 4 and not {row.example.prompt_id for row in held} & known
+    held_labels = {row.example.label_id for row in held}
+    assert len(store.prompts.untrained(project.id, [third.id])) == 4 == len(held_labels)
     assert "4 held out" in (store.runs.folder(third.id) / "log.txt").read_text()
     naive = gather(examples, tokenizer, config, 512).held_out
     assert {row.example.prompt_id for row in naive} & known  # without knowing, it would have measured on what it knew

@@ -164,14 +164,10 @@ def summary_of(rows: Iterable[dict[str, Any]]) -> LabelSummary:
     )
 
 
-def learned_before(store: Store, start_run: int) -> frozenset[int]:
-    """Return the prompts that the runs before one that goes on from `start_run` were given: they must not be held out,
-    since the adapter knows them. start_run: 0 for a run that begins afresh. Raises NotFoundError."""
-    runs: list[int] = []
-    while start_run and start_run not in runs:
-        runs.append(start_run)
-        start_run = store.runs.get(start_run).config.get("start_run") or 0
-    return frozenset(store.prompts.of_runs(runs)) if runs else frozenset()
+def learned_before(store: Store, project_id: int, start_run: int) -> frozenset[int]:
+    """Return a project's prompts that `start_run`, or a run before it, has learned from: whoever goes on from it must not
+    hold them out. start_run: 0 for a run that begins afresh. Raises NotFoundError."""
+    return frozenset(store.prompts.trained(project_id, store.runs.ancestors(start_run)))
 
 
 def snapshot_hash(rows: Iterable[dict[str, Any]]) -> str:

@@ -69,7 +69,7 @@ def gather(
         lines.append(shortened)
     _check_enough(rows, left_out, config)
     train, held_out = _split(rows, config, learned)
-    lines.append(_held_out_line(rows, held_out, config))
+    lines.append(_held_out_line(rows, held_out, config, learned))
     if not config.loss.paired:
         train = with_mismatched(train, rendered, config.seed)
         held_out = with_mismatched(held_out, rendered, config.seed)
@@ -86,9 +86,11 @@ def _split(rows: list[Any], config: TrainingConfig, learned: frozenset[int]) -> 
     return (train_rows, held_rows) if _enough(train_rows, config) else (rows, [])
 
 
-def _held_out_line(rows: list[Any], held_out: list[Any], config: TrainingConfig) -> str:
+def _held_out_line(rows: list[Any], held_out: list[Any], config: TrainingConfig, learned: frozenset[int]) -> str:
     if held_out:
         return f"{len(held_out)} held out to measure on, by prompt."
+    if config.held_out_share and all(row.example.prompt_id in learned for row in rows):
+        return "Nothing is held out to measure on: the runs before this one have learned from every prompt."
     if config.held_out_share:
         return "Nothing is held out to measure on: without whole prompts less, too little would be left to train on."
     return "Nothing is held out to measure on (held_out_share is 0)."

@@ -163,7 +163,7 @@ def _trained(
     start = store.runs.adapter_folder(config.start_run) if config.start_run else None
     task = Task(
         config, examples_for(config.method, rows), device if config.device == "auto" else config.device, start,
-        learned_before(store, config.start_run),
+        learned_before(store, run.project_id, config.start_run),
     )
     processes = join()
     processes.tell(task)
@@ -174,6 +174,7 @@ def _trained(
         return References(store.references.of(identity["base"], *precision), say)
 
     result = _train(task, processes, stop, say, on_step, references_of, checkpoints)
+    insist(lambda: store.runs.hold_out(run.id, result.held_out), say)
     if result.stopped:
         return Ending("cancelled", _cancelled_sentence(folder, config, result), result.summary)
     from training import adapter

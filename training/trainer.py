@@ -31,7 +31,8 @@ from training.sharding import shard
 class TrainingResult:
     """What a run leaves: the model with its adapter, the last metrics, and what was left out.
 
-    stopped: somebody asked to stop before the end. steps: how many were taken, in this and in earlier sittings.
+    stopped: somebody asked to stop before the end. steps: how many were taken, in this and in earlier sittings. held_out:
+    the labels that were measured on and not learned from.
     """
 
     model: PeftModel
@@ -39,6 +40,7 @@ class TrainingResult:
     left_out: list[Exclusion] = field(default_factory=list)
     stopped: bool = False
     steps: int = 0
+    held_out: list[int] = field(default_factory=list)
 
 
 def train(
@@ -72,7 +74,8 @@ def train(
         say(line)
     model = adapter.attach(loaded.model, config, start)
     scorer = Scorer(model, loaded.tokenizer.pad_token_id, loaded.device, config.tokens_per_forward, say)
-    result = TrainingResult(model, left_out=material.left_out)
+    held_out = sorted({row.example.label_id for row in material.held_out})
+    result = TrainingResult(model, left_out=material.left_out, held_out=held_out)
     processes = processes or Processes()
     if config.shard_base and processes.count > 1:
         say(shard(model, loaded.device, processes))
