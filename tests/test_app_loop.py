@@ -146,8 +146,10 @@ def ask(page: Page, question: str) -> list[str]:
     return [answers.last.inner_text().strip() for answers in said]
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("theme", "width"),
+    [("light", 390), ("dark", 1440), pytest.param("light", 1440, marks=pytest.mark.slow), pytest.param("dark", 390, marks=pytest.mark.slow)],
+)
 def test_every_tab_fits_the_screen(browser: Browser, tmp_path_factory, width: int, theme: str) -> None:
     data = tmp_path_factory.mktemp("screens")
     with started(data) as address, open_page(f"{address}/?__theme={theme}", browser, width=width) as page:

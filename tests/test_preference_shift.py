@@ -133,6 +133,7 @@ def test_forty_pairs_and_one_default_dpo_run_make_the_model_polite(studio: tuple
     assert min(shares) >= 0.75 and sum(shares) / len(shares) >= 0.85, shares
 
 
+@pytest.mark.slow
 def test_eighty_good_bad_labels_and_one_default_kto_run_make_it_polite_and_concise(
     studio: tuple[Store, Workers], base: Figures
 ) -> None:

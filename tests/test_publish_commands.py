@@ -54,6 +54,7 @@ def test_an_adapter_is_packed_with_its_base_when_asked(data: tuple[str, str], tm
     assert "is packed" in command("adapter", "1", "--out", str(tmp_path / "new"), *data).stdout
 
 
+@pytest.mark.slow
 def test_a_run_is_merged_and_then_its_commands_name_the_merged_folder(data: tuple[str, str], tmp_path: Path) -> None:
     before = result("serve-commands", "1", *data)["commands"]
     assert any("--enable-lora" in line for each in before for line in each["lines"])

@@ -63,11 +63,11 @@ def pairs_of_the_demo() -> list[tuple[Prompt, str, str]]:
     return random.Random(4).sample(pairs, PAIRS)
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+@pytest.fixture(scope="module", params=[SEEDS[:1], pytest.param(SEEDS, marks=pytest.mark.slow)], ids=["one seed", "all"])
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
     """One default DPO run for each seed, which draws the labels that are flipped and those held out."""
     pairs = pairs_of_the_demo()
-    return [found_of(Store(tmp_path_factory.mktemp("flipped")), pairs, seed) for seed in SEEDS]
+    return [found_of(Store(tmp_path_factory.mktemp("flipped")), pairs, seed) for seed in request.param]
 
 
 def found_of(store: Store, pairs: list[tuple[Prompt, str, str]], seed: int) -> Found:

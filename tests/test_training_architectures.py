@@ -117,7 +117,7 @@ print(json.dumps([expected, found, lines]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit on a process's memory is Linux's")
-@pytest.mark.parametrize(("spare_mib", "ends"), [(60, True), (60, False)])
+@pytest.mark.parametrize(("spare_mib", "ends"), [pytest.param(60, True, marks=pytest.mark.slow), (60, False)])
 def test_memory_that_runs_out_halves_the_budget_until_one_row_does_not_fit(
     tmp_path: Path, spare_mib: int, ends: bool
 ) -> None:

@@ -52,7 +52,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("method", ["dpo", "kto"])
+@pytest.mark.parametrize("method", ["dpo", pytest.param("kto", marks=pytest.mark.slow)])
 def test_two_processes_give_the_result_of_one(tmp_path, model, method) -> None:
     """Each in a data folder of its own, so that the reference is divided too and not read from the other run."""
     stores, runs, said = [Store(tmp_path / name) for name in ("alone", "together")], [], []
@@ -72,7 +72,7 @@ def test_two_processes_give_the_result_of_one(tmp_path, model, method) -> None:
     assert any("2 processes" in line for line in said) and sum("step 6/6" in line for line in said) == 2
 
 
-@pytest.mark.parametrize(("method", "batch_size"), [("dpo", 1), ("kto", 5)])
+@pytest.mark.parametrize(("method", "batch_size"), [pytest.param("dpo", 1, marks=pytest.mark.slow), ("kto", 5)])
 def test_a_base_divided_between_two_processes_gives_the_result_of_one(tmp_path, model, method, batch_size) -> None:
     """With one pair, or few tokens at once, one process computes more passes than the other, which must keep pace."""
     ended, said = [], []

@@ -48,7 +48,7 @@ print(json.dumps([status("VmHWM") - before, estimate.total - estimate.program]))
     [
         ({}, {"tokens_per_forward": 4096}),
         pytest.param(MEDIUM, {"tokens_per_forward": 1024}, marks=pytest.mark.slow),
-        (MEDIUM, {"tokens_per_forward": 4096}),
+        pytest.param(MEDIUM, {"tokens_per_forward": 4096}, marks=pytest.mark.slow),
         pytest.param(
             MEDIUM, {"tokens_per_forward": 1024, "precision": "bfloat16", "lora_dora": True}, marks=pytest.mark.slow
         ),

@@ -89,7 +89,7 @@ def kept_step(store: Store, queued: Run) -> int:
 
 @pytest.mark.parametrize(
     ("method", "kill_at"),
-    [("dpo", (1, 9)), pytest.param("dpo", (STEPS - 1,), marks=pytest.mark.slow), ("kto", (4, 5, 13))],
+    [("dpo", (1, 9)), pytest.param("dpo", (STEPS - 1,), marks=pytest.mark.slow), pytest.param("kto", (4, 5, 13), marks=pytest.mark.slow)],
 )
 def test_killed_and_resumed_a_run_ends_with_the_same_bytes(
     store, project, model, uninterrupted, method, kill_at
@@ -140,6 +140,7 @@ def test_killed_before_its_first_checkpoint_a_run_says_that_nothing_was_kept(sto
         job.reopen(store, queued.id)
 
 
+@pytest.mark.slow
 def test_killed_while_it_scores_the_reference_the_next_run_is_as_if_it_had_not_been(store, project, model) -> None:
     """What was scored is kept by hundreds of prompts; the rest is cut as it would have been."""
     few = {"steps": 100, "checkpoint_seconds": 600, "evaluate_every": 0, "learning_rate": 1e-4}
