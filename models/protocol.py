@@ -86,6 +86,7 @@ def parse_token_logps(content: bytes) -> tuple[ChatRequest, str]:
     response = body.get("response")
     if not isinstance(response, str):
         raise ProtocolError("`response` must be text: the answer whose tokens are scored.")
+    _refuse_half_characters(response, "response")
     asked = ChatRequest(_model(body), _messages(body.get("messages")), Sampling(), 1, False, False)
     return asked, response
 
@@ -119,10 +120,19 @@ def _messages(value: Any) -> list[Message]:
             content = "".join(part["text"] for part in content if isinstance(part, dict) and _is_text(part))
         if not isinstance(content, str):
             raise ProtocolError(f"`messages[{number}].content` must be text.")
+        _refuse_half_characters(content, f"messages[{number}].content")
         messages.append({"role": message["role"], "content": content})
     if messages[-1]["role"] != "user":
         raise ProtocolError("The last of `messages` must be the user's.")
     return messages
+
+
+def _refuse_half_characters(text: str, name: str) -> None:
+    """Refuse half of a surrogate pair: JSON can hold one, no tokenizer can read it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ProtocolError(f"`{name}` holds half a character (at {error.start}). Send whole ones.") from error
 
 
 def _is_text(part: dict[str, Any]) -> bool:

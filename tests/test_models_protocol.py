@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from errors import WorkerError
-from models.protocol import Answers, ProtocolError, parse
+from models.protocol import Answers, ProtocolError, parse, parse_token_logps
 from models.wire import Delta, Sampling, completions, deltas, request_body
 
 GOOD: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "Hi"}]}
@@ -102,3 +102,13 @@ def test_an_error_inside_a_stream_does_not_show_the_key(said: str) -> None:
     event = f'data: {{"error": {{"message": {said}}}}}\n\n'.encode()
     with pytest.raises(WorkerError, match=r"failed while answering: Bearer \[key\]$"):
         list(deltas([event], "somewhere", "sk-1234/56"))
+
+
+def test_half_a_character_is_refused_where_it_stands() -> None:
+    body = {"model": "base", "messages": [{"role": "user", "content": "a\ud800b"}]}
+    with pytest.raises(ProtocolError, match=r"messages\[0\].content.*half a character \(at 1\)"):
+        parse(json.dumps(body).encode())
+    body["messages"][0]["content"] = "whole 😀"
+    assert parse(json.dumps(body).encode()).messages[0]["content"] == "whole 😀"
+    with pytest.raises(ProtocolError, match="response.*half a character"):
+        parse_token_logps(json.dumps({**body, "response": "\udc00"}).encode())
