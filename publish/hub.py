@@ -20,13 +20,14 @@ import httpx
 
 from errors import AppError
 from publish import adapter, merging
-from publish.background import MORE, Work
+from training.background import MORE, Work
 from publish.source import PublishError, finished
 from storage import Store
 
 PUSH = Work(
     "push", "pushing", "publish.hub",
     "The pushing ended without a word: it was killed. Look at the repository, then push again.", stoppable=False,
+    refusal=PublishError,
 )
 ANSWER_SECONDS = 15.0
 _NAME = re.compile(r"(?:[A-Za-z0-9][\w.\-]*/)?[A-Za-z0-9][\w.\-]*", re.ASCII)

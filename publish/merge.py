@@ -22,7 +22,7 @@ from errors import AppError, ModelError
 from models import catalog
 from publish import merging
 from publish.adapter import CARD, check_space
-from publish.background import MORE
+from training.background import MORE
 from publish.card import merged_card
 from publish.merging import DTYPES, MERGE
 from publish.source import PROVENANCE, PublishError, base_of, finished, provenance

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from publish.adapter import pack
-from publish.background import Work
+from training.background import Work
 from publish.source import PublishError, finished
 from storage import Store
 
@@ -13,6 +13,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 MERGE = Work(
     "merge", "merging", "publish.merge",
     "The merging ended without a word: it was killed, or the machine ran out of memory. Nothing was kept.",
+    refusal=PublishError,
 )
 
 

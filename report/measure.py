@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from errors import AppError, TrainingError
 from models import catalog
-from report.job import LOCK_NAME, LOG_NAME, MORE, STOP_NAME, checked
+from report.job import MEASURING, checked
 from report.measured import Contradicted, Example, Measured, figures_of, write
 from storage import Run, Store
+from training.background import MORE
 from training.config import TrainingConfig
 from training.dataset import examples_for, learned_before
-from training.lock import ProcessLock
-from training.report import References, cancelled_by_signals, logger
+from training.report import References
 from training.run import reference_scope
 
 if TYPE_CHECKING:
@@ -50,26 +49,14 @@ def execute(
     when the report cannot be written.
     """
     run = checked(store, run_id)
-    folder = store.runs.folder(run_id)
-    lock = ProcessLock(folder / LOCK_NAME)
-    if not lock.take():
-        raise TrainingError(f"Run {run_id} is being measured already.")
-    say, stop, asked = logger(folder / LOG_NAME, progress), threading.Event(), folder / STOP_NAME
     started = time.monotonic()
-    try:
-        with cancelled_by_signals(stop):
-            say(f"Loading {run.model} and the adapter of run {run_id} {MORE}")
-            measured = _measured(store, run, device, say, lambda: stop.is_set() or asked.exists())
-        write(measured, folder)
+    with MEASURING.doing(store, run_id, progress) as (say, should_stop):
+        say(f"Loading {run.model} and the adapter of run {run_id} {MORE}")
+        measured = _measured(store, run, device, say, should_stop)
+        write(measured, store.runs.folder(run_id))
         count, seconds = len(measured.examples), time.monotonic() - started
         say(f"Run {run_id} is measured: {count:,} examples and {len(measured.samples)} prompts in {seconds:.0f} s.")
-        return measured
-    except BaseException as error:  # its last word, for whoever looks at the page
-        say(str(error) if isinstance(error, AppError) else f"The measuring ended with {type(error).__name__}: {error}")
-        raise
-    finally:
-        asked.unlink(missing_ok=True)
-        lock.release()
+    return measured
 
 
 @dataclass(frozen=True)

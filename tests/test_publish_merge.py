@@ -24,7 +24,7 @@ from errors import ModelError
 from models import catalog
 from models.loading import load_base
 from publish import adapter, merge, merging, weights
-from publish.background import Progress
+from training.background import Progress
 from publish.source import PublishError
 from storage import Run, Store
 

@@ -139,7 +139,7 @@ def test_what_a_hub_would_refuse_is_a_toast_and_a_push_is_followed(world, addres
         started.append(words)
         return type("process", (), {"wait": lambda self: 0})()
 
-    monkeypatch.setattr("publish.background.launching.detached", detached)
+    monkeypatch.setattr("training.background.launching.detached", detached)
     with open_page(address, browser) as page:
         go(page)
         page.locator("#publish-name input, #publish-name textarea").fill("not a name")

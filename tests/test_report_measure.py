@@ -21,7 +21,7 @@ from report.measured import Measured, read
 from storage import Project, Run, Store
 from training import job as training_job
 from training import run
-from training.lock import ProcessLock
+from training.background import Progress
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +161,8 @@ def test_a_stop_keeps_the_report_from_before(store, project, model, how) -> None
 
     with pytest.raises(TrainingError, match="stopped; an earlier report stays"):
         measure.execute(store, ended.id, "cpu", interrupt)
-    assert read(store.runs.folder(1)) == measured and not (store.runs.folder(1) / job.STOP_NAME).exists()
-    assert job.status(store, ended) == job.Measuring("The measuring was stopped; an earlier report stays.")
+    assert read(store.runs.folder(1)) == measured and not job.MEASURING.stop_file(store, 1).exists()
+    assert job.status(store, ended) == Progress("The measuring was stopped; an earlier report stays.")
 
 
 def test_what_cannot_be_measured_is_refused_with_words(store, project, model) -> None:
@@ -174,9 +174,9 @@ def test_what_cannot_be_measured_is_refused_with_words(store, project, model) ->
         measure.execute(store, queued.id)
     ended = run.execute(store, queued.id)
     assert job.measurable(store, project.id) == [ended] and job.measurable(store, None) == []
-    lock = ProcessLock(store.runs.folder(ended.id) / job.LOCK_NAME)
+    lock = job.MEASURING.lock(store, ended.id)
     assert lock.take()
-    with pytest.raises(TrainingError, match="measured already"):
+    with pytest.raises(TrainingError, match="at work already"):
         measure.execute(store, ended.id)
     lock.release()
     training_job.create(store, project, tiny_config(store, project, "dpo", model))
@@ -192,11 +192,11 @@ def test_what_cannot_be_measured_is_refused_with_words(store, project, model) ->
 def test_a_process_of_its_own_measures_and_any_page_sees_how_far_it_is(store, project, tmp_path) -> None:
     label_pairs(store, project, 4)
     ended = trained(store, project, "dpo", save_tiny_model(tmp_path / "model"))
-    assert job.status(store, ended) == job.Measuring()
+    assert job.status(store, ended) == Progress()
     freed: list[bool] = []
     job.start(store, ended.id, "cpu", lambda: freed.append(True))
     assert freed and job.status(Store(store.folder), ended).active
-    with pytest.raises(TrainingError, match="measured already"):
+    with pytest.raises(TrainingError, match="at work already"):
         job.start(store, ended.id, "cpu")
     until = time.monotonic() + 120
     while job.status(store, ended).active and time.monotonic() < until:
@@ -208,9 +208,9 @@ def test_a_process_of_its_own_measures_and_any_page_sees_how_far_it_is(store, pr
 def test_a_measuring_that_died_says_so(store, project, model, monkeypatch) -> None:
     label_pairs(store, project, 4)
     created = training_job.create(store, project, tiny_config(store, project, "dpo", model))
-    log = store.runs.folder(created.id) / job.LOG_NAME
+    log = store.runs.folder(created.id) / job.MEASURING.log_name()
     log.parent.mkdir(parents=True)
     log.write_text("12:00:00 Scoring 9,000 examples …\n", encoding="utf-8")
-    assert job.status(store, created) == job.Measuring("Scoring 9,000 examples …", True)
-    monkeypatch.setattr(job, "START_SECONDS", 0.0)
-    assert job.status(store, created) == job.Measuring(job.DIED)
+    assert job.status(store, created) == Progress("Scoring 9,000 examples …", True)
+    monkeypatch.setattr("training.background.START_SECONDS", 0.0)
+    assert job.status(store, created) == Progress(job.MEASURING.died)

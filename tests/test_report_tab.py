@@ -59,8 +59,8 @@ def measuring(store: Store, run_id: int) -> ProcessLock:
     """Play the process that measures a run."""
     folder = store.runs.folder(run_id)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / job.LOG_NAME).write_text("12:00:00 Scoring 160 examples under the base and under the run …\n", encoding="utf-8")
-    lock = ProcessLock(folder / job.LOCK_NAME)
+    (folder / job.MEASURING.log_name()).write_text("12:00:00 Scoring 160 examples under the base and under the run …\n", encoding="utf-8")
+    lock = job.MEASURING.lock(store, run_id)
     assert lock.take()
     return lock
 
@@ -95,7 +95,7 @@ def test_measure_takes_the_run_that_has_no_report_yet(built, store, project, mon
         started.append(words)
         return type("process", (), {"wait": lambda self: 0})()
 
-    monkeypatch.setattr(job.launching, "detached", detached)
+    monkeypatch.setattr("training.background.launching.detached", detached)
     assert built.show([first.id, second.id])[5].value == "Measure run 2"
     assert built.show([second.id])[5].value == "Measure" and built.show([first.id])[5].value == "Measure again"
     assert not built.show([])[5].interactive
@@ -104,7 +104,7 @@ def test_measure_takes_the_run_that_has_no_report_yet(built, store, project, mon
     line, measure, stop, timer = updates[4:8]
     assert "The measuring is starting" in line and not measure.interactive and stop.visible and timer.active
     built.halt([first.id, second.id])
-    assert (store.runs.folder(second.id) / job.STOP_NAME).exists()
+    assert job.MEASURING.stop_file(store, second.id).exists()
 
 
 def test_a_tick_sends_the_report_only_when_it_is_new(built, store, project) -> None:
@@ -115,7 +115,7 @@ def test_a_tick_sends_the_report_only_when_it_is_new(built, store, project) -> N
     assert quiet[:4] == [gr.skip()] * 4 and "Scoring 160 examples" in quiet[4] and quiet[7].active
     write(measured_run(run.id), store.runs.folder(run.id))
     lock.release()
-    (store.runs.folder(run.id) / job.LOG_NAME).write_text("12:00:09 Run 1 is measured: 60 examples and 5 prompts in 9 s.\n")
+    (store.runs.folder(run.id) / job.MEASURING.log_name()).write_text("12:00:09 Run 1 is measured: 60 examples and 5 prompts in 9 s.\n")
     told = built.tick([run.id], mark)
     assert "In short" in told[0] and "Run 1 is measured" in told[4] and not told[7].active and not told[6].visible
 
@@ -217,7 +217,7 @@ def test_measuring_is_followed_through_a_reload_to_the_report(store, project, ad
         expect(page.locator("#report-stop")).to_be_visible()
         expect(page.locator("#report-measure")).to_be_disabled()
         write(measured_run(run.id), store.runs.folder(run.id))
-        (store.runs.folder(run.id) / job.LOG_NAME).write_text("12:00:09 Run 1 is measured: 60 examples.\n")
+        (store.runs.folder(run.id) / job.MEASURING.log_name()).write_text("12:00:09 Run 1 is measured: 60 examples.\n")
         lock.release()
         expect(page.locator("#report-shown h3").first).to_have_text("In short")
         expect(page.locator("#report-line")).to_contain_text("Run 1 is measured")

@@ -122,7 +122,7 @@ def test_a_finished_run_orders_the_labelling_and_says_how_far_it_is(
     store.runs.end(played.run.id, "finished", "Finished 20 steps.", adapter="runs/run-1/adapter")
     played.lock.release()
     process = type("process", (), {"wait": lambda self: 0})()
-    monkeypatch.setattr(ordering.launching, "detached", lambda words, environment, log: process)
+    monkeypatch.setattr("training.background.launching.detached", lambda words, environment, log: process)
     lock = ProcessLock(store.runs.folder(played.run.id) / ordering.LOCK_NAME)
     log = store.runs.folder(played.run.id) / ordering.LOG_NAME
     with open_page(address, browser) as page:

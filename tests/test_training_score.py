@@ -25,7 +25,7 @@ from storage import Project, Run, Store
 from training import job, ordering, run, score
 from training.config import build
 from training.dataset import summarise
-from training.lock import ProcessLock
+from training.background import Progress
 
 ANIMALS = ("owl", "cow", "dog", "cat", "horse", "duck", "fox", "goat")
 PLACES = ("barn", "field", "river", "yard", "forest", "village", "market")
@@ -210,8 +210,8 @@ def test_a_stop_keeps_the_scores_from_before(store, project, model, how) -> None
     with pytest.raises(TrainingError, match="stopped; the scores from before stay"):
         score.execute(store, ended.id, "cpu", interrupt)
     assert store.items.get(1).margin == 0.25
-    assert store.items.get(2).margin is None and not (store.runs.folder(1) / ordering.STOP_NAME).exists()
-    assert ordering.status(store, ended) == ordering.Ordering("The scoring was stopped; the scores from before stay.")
+    assert store.items.get(2).margin is None and not ordering.SCORING.stop_file(store, 1).exists()
+    assert ordering.status(store, ended) == Progress("The scoring was stopped; the scores from before stay.")
 
 
 def test_what_cannot_score_is_refused_with_words(store, project, model) -> None:
@@ -220,9 +220,9 @@ def test_what_cannot_score_is_refused_with_words(store, project, model) -> None:
     with pytest.raises(TrainingError, match="no adapter to score with: it is queued"):
         score.execute(store, queued.id)
     ended = run.execute(store, queued.id)
-    lock = ProcessLock(store.runs.folder(ended.id) / ordering.LOCK_NAME)
+    lock = ordering.SCORING.lock(store, ended.id)
     assert lock.take()
-    with pytest.raises(TrainingError, match="scoring already"):
+    with pytest.raises(TrainingError, match="at work already"):
         score.execute(store, ended.id)
     lock.release()
     job.create(store, project, tiny_config(store, project, "dpo", model))
@@ -237,10 +237,10 @@ def test_what_cannot_score_is_refused_with_words(store, project, model) -> None:
 def test_a_process_of_its_own_scores_and_any_page_sees_how_far_it_is(store, project, tmp_path) -> None:
     label_pairs(store, project, 4)
     ended = trained(store, project, "dpo", save_tiny_model(tmp_path / "model"))
-    assert ordering.status(store, ended) == ordering.Ordering()
+    assert ordering.status(store, ended) == Progress()
     ordering.start(store, ended.id, "cpu")
     assert ordering.status(Store(store.folder), ended).active
-    with pytest.raises(TrainingError, match="scoring already"):
+    with pytest.raises(TrainingError, match="at work already"):
         ordering.start(store, ended.id, "cpu")
     until = time.monotonic() + 120
     while ordering.status(store, ended).active and time.monotonic() < until:
@@ -252,9 +252,9 @@ def test_a_process_of_its_own_scores_and_any_page_sees_how_far_it_is(store, proj
 def test_a_scoring_that_died_says_so(store, project, model, monkeypatch) -> None:
     label_pairs(store, project, 4)
     created = job.create(store, project, tiny_config(store, project, "dpo", model))
-    log = store.runs.folder(created.id) / ordering.LOG_NAME
+    log = store.runs.folder(created.id) / ordering.SCORING.log_name()
     log.parent.mkdir(parents=True)
     log.write_text("12:00:00 512 of 9,000 pairs scored …\n", encoding="utf-8")
-    assert ordering.status(store, created) == ordering.Ordering("512 of 9,000 pairs scored …", True)
-    monkeypatch.setattr(ordering, "START_SECONDS", 0.0)
-    assert ordering.status(store, created) == ordering.Ordering(ordering.DIED)
+    assert ordering.status(store, created) == Progress("512 of 9,000 pairs scored …", True)
+    monkeypatch.setattr("training.background.START_SECONDS", 0.0)
+    assert ordering.status(store, created) == Progress(ordering.SCORING.died)

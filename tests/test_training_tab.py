@@ -113,13 +113,13 @@ def test_a_finished_run_offers_to_order_the_labelling_and_shows_how_far_it_is(tr
         started.append(words)
         return type("process", (), {"wait": lambda self: 0})()
 
-    monkeypatch.setattr(ordering.launching, "detached", detached)
+    monkeypatch.setattr("training.background.launching.detached", detached)
     scoring = train.score(project.id, told[7])
     assert started[0][2] == "training.score" and scoring[0]["scored"] == "The scoring is starting …"
     assert not scoring[5].visible and scoring[6].active and scoring[3].visible and scoring[3].value == "Cancel"
     train.stop(project.id, scoring[7])
-    assert (store.runs.folder(1) / ordering.STOP_NAME).exists()
-    (store.runs.folder(1) / ordering.LOG_NAME).write_text("12:00:00 Run 1 scored 3 of 3 pairs.\n")
+    assert ordering.SCORING.stop_file(store, 1).exists()
+    (store.runs.folder(1) / ordering.SCORING.log_name()).write_text("12:00:00 Run 1 scored 3 of 3 pairs.\n")
     told = train.tick(project.id, scoring[7])
     assert told[0]["scored"] == "Run 1 scored 3 of 3 pairs." and told[5].visible and not told[6].active
     assert not told[3].visible

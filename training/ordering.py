@@ -1,46 +1,21 @@
-"""The web side of ordering the labelling by a run: start and stop its scoring, say how far it is. Does not know torch.
-
-A scoring belongs to the run's folder, not to who started it: its process is detached, and a page that comes later
-finds its lock and its log there.
-"""
+"""The web side of ordering the labelling by a run: start and stop its scoring, say how far it is. Does not know torch."""
 
 from __future__ import annotations
 
-import sys
-import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from errors import TrainingError
 from storage import Run, Store
-from training import job, launching
-from training.lock import ProcessLock
+from training.background import Progress, Work, scorable
 
-LOG_NAME, LOCK_NAME, STOP_NAME = "score.txt", "score.lock", "score.stop"
-# How a line of the log ends that is not the last one.
-MORE = "…"
-# A process that has not locked by then never will: the interpreter takes about a second.
-START_SECONDS = 20.0
-DIED = "The scoring ended without a word: it was killed, or the machine ran out of memory. The scores from before stay."
-
-
-@dataclass(frozen=True)
-class Ordering:
-    """How far the scoring by a run is. line: its last word, "" when there was none; active: it is still at work."""
-
-    line: str = ""
-    active: bool = False
+SCORING = Work(
+    "score", "scoring", "training.score",
+    "The scoring ended without a word: it was killed, or the machine ran out of memory. The scores from before stay.",
+)
 
 
 def checked(store: Store, run_id: int) -> Run:
     """Return a run that can score. Raises NotFoundError, or TrainingError when it left no adapter or one is training."""
-    run = store.runs.get(run_id)
-    if run.adapter is None:
-        raise TrainingError(f"Run {run_id} has no adapter to score with: it is {run.state}. Choose a finished run.")
-    if active := job.reconcile(store):
-        raise TrainingError(f"Run {active.id} is still training. Wait for it, or cancel it first.")
-    return run
+    return scorable(store, run_id, "to score with")
 
 
 def start(
@@ -51,36 +26,14 @@ def start(
     before_start: called once the run is accepted, to free what scoring needs (a GPU). Raises as `checked`, and
     TrainingError when it scores already or the process cannot be started.
     """
-    run = checked(store, run_id)
-    if status(store, run).active:
-        raise TrainingError(f"Run {run_id} is scoring already.")
-    before_start()
-    log = store.runs.folder(run_id) / LOG_NAME
-    words = [sys.executable, "-m", "training.score", "--data", str(store.folder), "--run", str(run_id), "--device", device]
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.with_name(STOP_NAME).unlink(missing_ok=True)
-        log.write_text(f"The scoring is starting {MORE}\n", encoding="utf-8")
-        process = launching.detached(words, launching.environment(), log)
-    except OSError as error:
-        log.unlink(missing_ok=True)
-        raise TrainingError(f"The scoring could not be started: {error}.") from error
-    threading.Thread(target=process.wait, daemon=True, name=f"score-{run_id}").start()  # so that no zombie is left
+    SCORING.start(store, checked(store, run_id).id, ["--device", device], before_start)
 
 
 def stop(store: Store, run_id: int) -> None:
     """Ask the scoring by a run to stop after its current forward pass, if it is at work."""
-    if status(store, store.runs.get(run_id)).active:
-        (store.runs.folder(run_id) / STOP_NAME).touch()
+    SCORING.stop(store, run_id)
 
 
-def status(store: Store, run: Run) -> Ordering:
+def status(store: Store, run: Run) -> Progress:
     """Return how far the scoring by a run is."""
-    folder = store.runs.folder(run.id)
-    active = ProcessLock(folder / LOCK_NAME).is_held()
-    line = job.LOGGED.sub("", job.log_tail(store, run.id, 1, LOG_NAME).strip())
-    if active or not line.endswith(MORE):
-        return Ordering(line, active)
-    if time.time() - (folder / LOG_NAME).stat().st_mtime < START_SECONDS:
-        return Ordering(line, True)
-    return Ordering(DIED)
+    return SCORING.status(store, run.id)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +20,11 @@ from typing import Any
 from errors import AppError, TrainingError
 from models import catalog
 from storage import Run, Store
+from training.background import MORE
 from training.config import TrainingConfig
 from training.dataset import PairedExample
-from training.lock import ProcessLock
-from training.ordering import LOCK_NAME, LOG_NAME, MORE, STOP_NAME, checked
-from training.report import References, cancelled_by_signals, insist, logger
+from training.ordering import SCORING, checked
+from training.report import References, insist
 from training.run import reference_scope
 
 PAIRS_AT_ONCE = 256
@@ -72,23 +71,11 @@ def execute(
     training, or this one scores already; ModelError when its model or adapter cannot be loaded.
     """
     run = checked(store, run_id)
-    folder = store.runs.folder(run_id)
-    lock = ProcessLock(folder / LOCK_NAME)
-    if not lock.take():
-        raise TrainingError(f"Run {run_id} is scoring already.")
-    say, stop, asked = logger(folder / LOG_NAME, progress), threading.Event(), folder / STOP_NAME
-    try:
-        with cancelled_by_signals(stop):
-            say(f"Loading {run.model} and the adapter of run {run_id} {MORE}")
-            report = _scored(store, run, device, say, lambda: stop.is_set() or asked.exists())
+    with SCORING.doing(store, run_id, progress) as (say, should_stop):
+        say(f"Loading {run.model} and the adapter of run {run_id} {MORE}")
+        report = _scored(store, run, device, say, should_stop)
         say(report.sentence())
-        return report
-    except BaseException as error:  # its last word, for whoever looks at the page
-        say(str(error) if isinstance(error, AppError) else f"The scoring ended with {type(error).__name__}: {error}")
-        raise
-    finally:
-        asked.unlink(missing_ok=True)
-        lock.release()
+    return report
 
 
 def _scored(

@@ -14,9 +14,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import AppError
-from publish.source import PublishError
-from storage import Store
+from errors import AppError, TrainingError
+from storage import Run, Store
 from training import job, launching
 from training.lock import ProcessLock
 from training.report import cancelled_by_signals, logger
@@ -41,7 +40,7 @@ class Work:
 
     name: of its files in the run's folder; title: what it is called in sentences ("merging"); module: what
     `python -m` runs; died: what is said of one that ended without a word. stoppable: it looks whether it shall stop;
-    else a signal ends it at once.
+    else a signal ends it at once. refusal: what is raised where it cannot begin.
     """
 
     name: str
@@ -49,6 +48,7 @@ class Work:
     module: str
     died: str
     stoppable: bool = True
+    refusal: type[AppError] = TrainingError
 
     def log_name(self) -> str:
         """Return the name of the log in a run's folder."""
@@ -62,26 +62,31 @@ class Work:
         """Return the file whose being there asks the work to stop."""
         return store.runs.folder(run_id) / f"{self.name}.stop"
 
-    def busy(self, run_id: int) -> PublishError:
+    def busy(self, run_id: int) -> AppError:
         """Return what is said to who asks for the work while it is being done."""
-        return PublishError(f"The {self.title} of run {run_id} is at work already. Wait for it, or stop it first.")
+        return self.refusal(f"The {self.title} of run {run_id} is at work already. Wait for it, or stop it first.")
 
-    def start(self, store: Store, run_id: int, words: Sequence[str]) -> None:
+    def start(
+        self, store: Store, run_id: int, words: Sequence[str], before_start: Callable[[], None] = lambda: None
+    ) -> None:
         """Do the work in a process that outlives this one. words: its arguments besides --data and --run.
 
-        Raises PublishError when it is being done already, or the process cannot be started.
+        before_start: called once it is accepted, to free what the work needs (a GPU). Raises `refusal` when it is being
+        done already, or the process cannot be started.
         """
         if self.status(store, run_id).active:
             raise self.busy(run_id)
+        before_start()
         log = store.runs.folder(run_id) / self.log_name()
         own = [sys.executable, "-m", self.module, "--data", str(store.folder), "--run", str(run_id), *words]
         try:
+            log.parent.mkdir(parents=True, exist_ok=True)
             self.stop_file(store, run_id).unlink(missing_ok=True)
             log.write_text(f"The {self.title} is starting {MORE}\n", encoding="utf-8")
             process = launching.detached(own, launching.environment(), log)
         except OSError as error:
             log.unlink(missing_ok=True)
-            raise PublishError(f"The {self.title} could not be started: {error}.") from error
+            raise self.refusal(f"The {self.title} could not be started: {error}.") from error
         # The thread takes the exit code, so that no zombie is left.
         threading.Thread(target=process.wait, daemon=True, name=f"{self.name}-{run_id}").start()
 
@@ -102,12 +107,13 @@ class Work:
 
     @contextmanager
     def doing(
-        self, store: Store, run_id: int, progress: Callable[[str], None], explained: Callable[[BaseException], BaseException]
+        self, store: Store, run_id: int, progress: Callable[[str], None],
+        explained: Callable[[BaseException], BaseException] = lambda error: error,
     ) -> Iterator[tuple[Callable[[str], None], Callable[[], bool]]]:
         """Hold the lock while the work is done here; give what writes a line of the log, and what says when to stop.
 
         progress: gets every line of the log. explained: turns what ends the work into what is raised and said.
-        Raises PublishError when it is being done already.
+        Raises `refusal` when it is being done already.
         """
         lock, asked = self.lock(store, run_id), self.stop_file(store, run_id)
         if not lock.take():
@@ -126,3 +132,16 @@ class Work:
         finally:
             asked.unlink(missing_ok=True)
             lock.release()
+
+
+def scorable(store: Store, run_id: int, purpose: str) -> Run:
+    """Return a run whose adapter can be put to work. purpose: what for, as in "to score with".
+
+    Raises NotFoundError, or TrainingError when it left no adapter or a run is training.
+    """
+    run = store.runs.get(run_id)
+    if run.adapter is None:
+        raise TrainingError(f"Run {run_id} has no adapter {purpose}: it is {run.state}. Choose a finished run.")
+    if active := job.reconcile(store):
+        raise TrainingError(f"Run {active.id} is still training. Wait for it, or cancel it first.")
+    return run
