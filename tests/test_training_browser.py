@@ -123,8 +123,8 @@ def test_a_finished_run_orders_the_labelling_and_says_how_far_it_is(
     played.lock.release()
     process = type("process", (), {"wait": lambda self: 0})()
     monkeypatch.setattr("training.background.launching.detached", lambda words, environment, log: process)
-    lock = ProcessLock(store.runs.folder(played.run.id) / ordering.LOCK_NAME)
-    log = store.runs.folder(played.run.id) / ordering.LOG_NAME
+    lock = ordering.SCORING.lock(store, played.run.id)
+    log = store.runs.folder(played.run.id) / ordering.SCORING.log_name()
     with open_page(address, browser) as page:
         scored, button = page.locator("#train-live .train-scored"), page.locator("#train-order")
         expect(button).to_have_text("Order the labelling by this run")
