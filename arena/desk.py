@@ -37,11 +37,11 @@ class Desk:
         found = ranking(self.store, project_id if only_here else None, with_named=with_named)
         return view.ranking_html(found, self.names(project_id))
 
-    def rounds(self, project_id: int | None) -> tuple[str, Run | None]:
-        """Return a project's rounds, and the run that the next one goes on from."""
+    def rounds(self, project_id: int | None, with_named: bool) -> tuple[str, Run | None]:
+        """Return a project's rounds, and the run that the next one goes on from; with_named: as in `ranking_html`."""
         if project_id is None:
             return view.rounds_html([]), None
-        votes = rounds.votes_of(self.store)
+        votes = rounds.votes_of(self.store, with_named)
         listed = rounds.rounds(self.store, project_id, votes)
         return view.rounds_html(listed), rounds.best(self.store, project_id, votes)
 
@@ -79,7 +79,7 @@ class Desk:
         """Begin the next round: the best model answers what nobody has labelled. Raises AppError when it cannot."""
         self._check_idle()
         project = self._project(project_id)
-        run = rounds.best(self.store, project.id)
+        run, _ = rounds.ready(self.store, project.id)
 
         def work(progress: Progress, stop: threading.Event) -> GenerateReport:
             try:
@@ -87,7 +87,7 @@ class Desk:
             finally:
                 self.store.close()
 
-        self.jobs.start(f"Run {run.id} answers" if run else "The next round", project.id, work)
+        self.jobs.start(f"Run {run.id} answers", project.id, work)
 
     def train(self, project_id: int | None) -> Run:
         """Train on top of the best model with its method and settings, on all labels there are now; return the run.

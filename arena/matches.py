@@ -10,16 +10,17 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import Any
 
 from chat.speakers import Speaker
-from errors import ConfigError
+from errors import AppError, ConfigError
 from models.client import Sampling, Workers
 from storage import Project, Store
 from storage.records import Message
 from transfer.candidates.batch import Progress
 from transfer.candidates.responders import Responder
-from transfer.candidates.several import generate_from
+from transfer.candidates.several import generate_from, make_items
 
 GUIDELINES = (
     "Which answer is better? You do not see which model wrote it: judge the text alone. Use the tie when you would not"
@@ -27,6 +28,8 @@ GUIDELINES = (
 )
 SOURCE = "arena"
 MOST_PROMPTS = 1000
+# What both models answer before the next prompts come: enough to fill a batch.
+PROMPTS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -72,17 +75,19 @@ def prepare(store: Store, speakers: Sequence[Speaker], prompts: Sequence[list[Me
     Raises ConfigError when the two are the same, there is no prompt, or too many.
     """
     first, second = speakers
-    problems = [] if first != second else ["choose two different models"]
+    problems = [] if first != second else ["Choose two different models"]
     if not prompts:
-        problems.append("there is no prompt that neither has been trained on: add some, or write them into the field")
+        problems.append("There is no prompt to ask. Write some, one a line, or add prompts that neither has been trained on")
     wanted = min(len(prompts), most or len(prompts))
     if wanted > MOST_PROMPTS:
-        problems.append(f"a match has at most {MOST_PROMPTS:,} prompts, not {wanted:,}")
+        problems.append(f"A match has at most {MOST_PROMPTS:,} prompts, not {wanted:,}")
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(f"{'. '.join(problems)}.")
     taken = [prompts[number * len(prompts) // wanted] for number in range(wanted)]
     name = f"Arena: {first.label} against {second.label}, {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with store.transaction():
+        known = {each.name for each in store.projects.list()}
+        name = next(each for each in (name, *(f"{name} ({number})" for number in count(2))) if each not in known)
         project = store.projects.ensure(name, guidelines=GUIDELINES)
         for messages in taken:
             store.prompts.add(project.id, messages, source=SOURCE)
@@ -95,14 +100,44 @@ def play(
 ) -> MatchReport:
     """Let both models answer the prompts of a match; each pair of answers is then something to vote on.
 
-    What was answered is stored at once. Raises AppError when neither model can answer.
+    Both answer some prompts before the next ones come, and what was answered is stored at once: a match that is cancelled,
+    or in which a prompt cannot be answered, leaves what there is to vote on. Raises AppError when there is nothing.
     """
     responders = [Responder(each.model, each.run_id, sampling=sampling, per_prompt=1) for each in speakers]
-    stop = stop or threading.Event()
-    report = generate_from(
-        store, project, workers, responders, rule="random", most=1, source="other", progress=progress, stop=stop
-    )
-    prompts = store.prompts.count(project.id)
+    stop, how = stop or threading.Event(), ("random", 1, "other", 0)
+    ids = [prompt.id for prompt in store.prompts.list(project.id)]
+    failed: dict[str, str] = {}
+    for start in range(0, len(ids), PROMPTS_AT_ONCE):
+        part = ids[start : start + PROMPTS_AT_ONCE]
+        try:
+            report = generate_from(
+                store, project, workers, responders, rule=how[0], most=how[1], source=how[2], prompt_ids=part,
+                progress=_counting(progress, 2 * start, 2 * len(ids)), stop=stop,
+            )
+            failed |= report.failed
+        except ConfigError:
+            raise
+        except AppError as error:
+            failed["A part of the prompts"], last = str(error), error
+        if stop.is_set():
+            break
+    make_items(store, project, responders, ("pair",), how)
     pairs = store.items.counts(project.id)["pair"]["total"]
-    alike = 0 if report.cancelled or report.failed else prompts - pairs
-    return MatchReport(project, prompts, pairs, alike, report.cancelled, report.failed)
+    if failed and not pairs and "A part of the prompts" in failed:
+        raise last
+    alike = 0 if stop.is_set() or failed else len(ids) - pairs
+    return MatchReport(project, len(ids), pairs, alike, stop.is_set(), failed)
+
+
+def _counting(progress: Progress | None, before: int, total: int) -> Progress:
+    """Return what counts the answers of both models, one after the other, as one work."""
+    told = [0, 0]  # of the models that are through with this part, and of the one at work
+
+    def show(done: int, _: int) -> None:
+        if done < told[1]:
+            told[0] += told[1]
+        told[1] = done
+        if progress is not None:
+            progress(min(total, before + sum(told)), total)
+
+    return show

@@ -33,9 +33,9 @@ class Round:
     against_before: Duel | None
 
 
-def votes_of(store: Store) -> Ranking:
-    """Return what rounds are judged by: the votes of every project, given with and without names in sight."""
-    return ranking(store, with_named=True)
+def votes_of(store: Store, with_named: bool = False) -> Ranking:
+    """Return what rounds are judged by: the votes of every project. with_named: as in `ranking`."""
+    return ranking(store, with_named=with_named)
 
 
 def rounds(store: Store, project_id: int, votes: Ranking | None = None) -> list[Round]:
@@ -94,18 +94,27 @@ def sample(
 ) -> GenerateReport:
     """Let the best model so far answer the prompts that nobody has labelled, and make pairs to label of its answers.
 
-    Raises ConfigError when every prompt is labelled, or no model has been trained; and what `generate` raises.
+    Raises as `ready`, and what `generate` raises.
     """
-    run = best(store, project.id)
-    if run is None:
-        raise ConfigError("No run of this project is known to be at least as good as its base. Train one first.")
-    waiting = store.prompts.unlabelled(project.id)
-    if not waiting:
-        raise ConfigError("Every prompt of this project is labelled. Add new ones on the Data tab first.")
+    run, waiting = ready(store, project.id)
     return generate(
         store, project, workers, run_id=run.id, per_prompt=per_prompt, sampling=sampling, prompt_ids=waiting,
         progress=progress, stop=stop,
     )
+
+
+def ready(store: Store, project_id: int) -> tuple[Run, list[int]]:
+    """Return the run that the next round samples, and the prompts it is asked.
+
+    Raises ConfigError when every prompt is labelled, or no run is known to be as good as its base.
+    """
+    run = best(store, project_id)
+    if run is None:
+        raise ConfigError("No run of this project is known to be at least as good as its base. Train one first.")
+    waiting = store.prompts.unlabelled(project_id)
+    if not waiting:
+        raise ConfigError("Every prompt of this project is labelled. Add new ones on the Data tab first.")
+    return run, waiting
 
 
 def _key(run: Run) -> str:

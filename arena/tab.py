@@ -5,6 +5,7 @@ Every callback reads the page, calls one function of `desk` and returns updates.
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,14 @@ from storage import Store
 
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 AT_ONCE = {**PRIVATE, "queue": False}
-guarded = reported(gr.Warning, gr.skip)
+
+
+def warn(message: str) -> None:
+    """Show a toast. Gradio renders it as HTML, and it may quote what somebody wrote."""
+    gr.Warning(html.escape(message, quote=False))
+
+
+guarded = reported(warn, gr.skip)
 
 
 def build(page: gr.Blocks, tab: gr.Tab, tabs: gr.Tabs, store: Store, project: gr.Dropdown, workers: Workers) -> Desk:
@@ -136,7 +144,7 @@ class ArenaTab:
         keys = [key for _, key in listed]
         usual = [speaker.key for speaker in default_pair(self.store, project_id)]
         pair = [first, second] if first != second and {first, second} <= set(keys) else usual
-        listed_rounds, best = self.desk.rounds(project_id)
+        listed_rounds, best = self.desk.rounds(project_id, with_named)
         sample = gr.Button(f"Next round: run {best.id} answers new prompts" if best else "Next round", interactive=bool(best))
         train = gr.Button(f"Train on top of run {best.id}" if best else "Train on top", interactive=bool(best))
         return [
@@ -167,7 +175,7 @@ class ArenaTab:
         if state is None:
             return ["", "", gr.Button(visible=False), gr.Button(visible=False), gr.Timer(active=False), None]
         bar = view.progress_html(state.title, state.done, state.total) if state.running else ""
-        ready = not state.running and not state.failed
+        ready = not state.running and bool(getattr(state.report, "pairs", 0))
         return [
             bar, state.message, gr.Button(visible=state.running), gr.Button(visible=ready), gr.Timer(active=state.running),
             state.project_id,

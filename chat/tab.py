@@ -6,6 +6,7 @@ the store, never from the page: a reloaded page finds its chat again.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -29,7 +30,14 @@ from storage import Store
 
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 AT_ONCE = {**PRIVATE, "queue": False}
-guarded = reported(gr.Warning, gr.skip)
+
+
+def warn(message: str) -> None:
+    """Show a toast. Gradio renders it as HTML, and it may quote what somebody wrote."""
+    gr.Warning(html.escape(message, quote=False))
+
+
+guarded = reported(warn, gr.skip)
 
 
 def build(
@@ -115,7 +123,7 @@ class ChatTab:
         try:
             entry = self.sides.touched(chat_id, painted, side, event)
         except AppError as error:
-            gr.Warning(str(error))
+            warn(str(error))
             yield gr.skip()
             return
         yield from self._asked(request, self.store.chats.message(entry.question_id).content, chat_id, values, entry.question_id)
@@ -135,7 +143,7 @@ class ChatTab:
             votes.improve(self.store, entry.question_id, side, str(event.value), annotator)
             gr.Info("Kept: your text is labelled better than the answer.")
         except AppError as error:
-            gr.Warning(str(error))
+            warn(str(error))
         project_id = values[len(self.settings.fields)]
         yield gr.skip() if chat_id is None else self._updates(open_chat(self.store, project_id, chat_id))
 
@@ -151,7 +159,7 @@ class ChatTab:
             question = Question(text, sides, chat_id=chat_id, project_id=project_id, is_blind=blind, replaces=replaces, **told)
             yield from self._stream(str(request.session_hash), question)
         except AppError as error:
-            gr.Warning(str(error))
+            warn(str(error))
             yield gr.skip()
 
     def _stream(self, page: str, question: Question) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from arena import matches, rounds
 from arena.ranking import ranking
 from chat.speakers import Speaker, base_speaker
-from errors import ConfigError
+from errors import AppError, ConfigError
 from models.client import Sampling
 from storage import Project, Run, Store
 from tests.completion_server import CompletionServer
@@ -103,13 +104,46 @@ def test_prompts_to_which_both_say_the_same_have_nothing_to_vote_on(store: Store
     assert (report.pairs, report.alike) == (2, 1) and "To 1 both models kept saying the same" in report.sentence()
 
 
+def test_a_prompt_that_cannot_be_answered_leaves_the_others_to_vote_on(store: Store, project: Project, server: CompletionServer) -> None:
+    run = finished(store, project)
+    said = server.answer
+    server.answer = lambda body: 400 if body["messages"][-1]["content"] == "Q1" else said(body)
+    speakers = (BASE, Speaker("demo", run.id, "Run 1"))
+    played = matches.prepare(store, speakers, [[{"role": "user", "content": f"Q{n}"}] for n in range(4)])
+    report = matches.play(store, Workers(server), played, speakers)
+    assert (report.prompts, report.pairs, report.alike) == (4, 3, 0) and report.failed
+    assert "3 pairs of 4 prompts" in report.sentence() and "failed" in report.sentence()
+    server.answer = lambda body: 400
+    empty = matches.prepare(store, speakers, [[{"role": "user", "content": "Q1"}], [{"role": "user", "content": "Q9"}]])
+    with pytest.raises(AppError):
+        matches.play(store, Workers(server), empty, speakers)
+
+
+def test_a_cancelled_match_leaves_what_both_have_answered(
+    store: Store, project: Project, server: CompletionServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matches, "PROMPTS_AT_ONCE", 2)
+    run = finished(store, project)
+    speakers, stop, told = (BASE, Speaker("demo", run.id, "Run 1")), threading.Event(), []
+
+    def progress(done: int, total: int) -> None:
+        told.append((done, total))
+        if done >= 5:
+            stop.set()
+
+    played = matches.prepare(store, speakers, [[{"role": "user", "content": f"Q{n}"}] for n in range(10)])
+    report = matches.play(store, Workers(server), played, speakers, progress=progress, stop=stop)
+    assert report.cancelled and 2 <= report.pairs < 10 and "Cancelled" in report.sentence()
+    assert {total for _, total in told} == {20} and [done for done, _ in told] == sorted(done for done, _ in told)
+
+
 def test_a_match_takes_evenly_spread_prompts_and_refuses_nonsense(store: Store, project: Project) -> None:
     prompts = matches.written("\n".join(f"Q{n}" for n in range(10)) + "\nQ1\n\n")
     assert len(prompts) == 10
     speakers = (BASE, Speaker("demo", 1, "Run 1"))
     played = matches.prepare(store, speakers, prompts, 5)
     assert [each.messages[0]["content"] for each in store.prompts.list(played.id)] == ["Q0", "Q2", "Q4", "Q6", "Q8"]
-    with pytest.raises(ConfigError, match="two different models; there is no prompt"):
+    with pytest.raises(ConfigError, match="two different models. There is no prompt"):
         matches.prepare(store, (BASE, BASE), [])
 
 

@@ -87,7 +87,7 @@ def test_wrong_input_is_a_sentence(store: Store, project: Project, server: Compl
     with opened(store, server, browser) as page:
         expect(page.locator("#arena-ranking")).to_contain_text("Nothing to rank yet")
         page.locator("#arena-start").click()
-        expect(page.get_by_text("choose two different models")).to_be_visible()
+        expect(page.get_by_text("Choose two different models")).to_be_visible()
         expect(page.locator("#arena-sample")).to_be_disabled()
         expect(page.locator("#arena-train")).to_be_disabled()
 

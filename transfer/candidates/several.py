@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,9 +46,10 @@ class SeveralReport:
 def generate_from(
     store: Store, project: Project, workers: Workers, responders: Sequence[Responder], *,
     kinds: Sequence[str] = ("pair",), rule: str = "all", most: int | None = None, source: str = "any", seed: int = 0,
-    progress: Progress | None = None, stop: threading.Event | None = None,
+    prompt_ids: Iterable[int] | None = None, progress: Progress | None = None, stop: threading.Event | None = None,
 ) -> SeveralReport:
     """Draw from every model, then make items of all of their responses; rule, most, source, seed as in `choose_pairs`.
+    prompt_ids: ask only these.
 
     A text that two models say is stored once, as the earlier model's; the later one draws anew. A model that fails is
     named in the report and the others go on. Raises ConfigError for settings and the error itself when all failed.
@@ -67,7 +68,7 @@ def generate_from(
         if stop.is_set():
             break
         try:
-            reports[responder.name] = _ask(store, project, workers, responder, progress, stop)
+            reports[responder.name] = _ask(store, project, workers, responder, prompt_ids, progress, stop)
         except ConfigError:
             raise
         except AppError as error:
@@ -77,14 +78,14 @@ def generate_from(
             failed[responder.name] = text
     if failed and not reports:
         raise type(last)("; ".join(f"{name}: {why}" for name, why in failed.items()))
-    items = {} if stop.is_set() else _make_items(store, project, responders, kinds, (rule, most, source, seed))
+    items = {} if stop.is_set() else make_items(store, project, responders, kinds, (rule, most, source, seed))
     return SeveralReport(reports, failed, items, stop.is_set())
 
 
-def _ask(store, project, workers, responder: Responder, progress, stop) -> GenerateReport:  # noqa: ANN001
+def _ask(store, project, workers, responder: Responder, prompt_ids, progress, stop) -> GenerateReport:  # noqa: ANN001
     options = {
         "per_prompt": responder.per_prompt, "sampling": responder.sampling, "progress": progress, "stop": stop,
-        "make_items": False,
+        "make_items": False, "prompt_ids": prompt_ids,
     }
     if not responder.base_url:
         return generate(store, project, workers, model=responder.model, run_id=responder.run_id, **options)
@@ -94,7 +95,14 @@ def _ask(store, project, workers, responder: Responder, progress, stop) -> Gener
     )
 
 
-def _make_items(store: Store, project: Project, responders: Sequence[Responder], kinds, how) -> dict[str, int]:  # noqa: ANN001
+def make_items(
+    store: Store, project: Project, responders: Sequence[Responder], kinds: Sequence[str],
+    how: tuple[str, int | None, str, int],
+) -> dict[str, int]:
+    """Make items of what some models have answered, those that are there already left alone; return the new ones by kind.
+
+    how: rule, most, source and seed as in `choose_pairs`.
+    """
     origins = {
         (store.runs.get(one.run_id).model if one.run_id is not None else one.name, one.run_id) for one in responders
     }
