@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 from chat.speakers import Speaker
@@ -87,7 +87,8 @@ def prepare(store: Store, speakers: Sequence[Speaker], prompts: Sequence[list[Me
     name = f"Arena: {first.label} against {second.label}, {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with store.transaction():
         known = {each.name for each in store.projects.list()}
-        name = next(each for each in (name, *(f"{name} ({number})" for number in count(2))) if each not in known)
+        names = chain([name], (f"{name} ({number})" for number in count(2)))
+        name = next(each for each in names if each not in known)
         project = store.projects.ensure(name, guidelines=GUIDELINES)
         for messages in taken:
             store.prompts.add(project.id, messages, source=SOURCE)
