@@ -38,6 +38,7 @@ class Question:
     it is None. system: the system prompt, empty for none. is_blind: nobody is to see who answers before the vote.
     replaces: the number of an earlier question that is asked anew, with all that came after it left out. goes_on: all
     sides go on from the answer that was preferred, if one was. different_seeds: each side draws other random numbers.
+    annotator: who asks; a chat that is begun is theirs.
     """
 
     text: str
@@ -50,6 +51,7 @@ class Question:
     replaces: int | None = None
     goes_on: bool = True
     different_seeds: bool = False
+    annotator: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,9 @@ def _chat_for(store: Store, question: Question) -> Chat:
     settings: dict[str, Any] = {"system": question.system.strip(), **asdict(question.sampling)}
     if question.is_blind:
         random.SystemRandom().shuffle(keys)
-    return store.chats.create(keys, settings, question.project_id, is_blind=question.is_blind)
+    return store.chats.create(
+        keys, settings, question.project_id, is_blind=question.is_blind, annotator=question.annotator
+    )
 
 
 def _in_order(question: Question, chat: Chat) -> list[Speaker]:

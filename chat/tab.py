@@ -86,8 +86,8 @@ class ChatTab:
             *self.library.parts, self.hint, self.chat_id, self.newest_run, self.painted,
         ]
         composer = self.composer
-        setup = [project, composer.blind, *self.sides.who]
-        asking = [annotator, self.chat_id, self.painted, *self.settings.fields.values(), *setup]
+        setup = [annotator, project, composer.blind, *self.sides.who]
+        asking = [self.chat_id, self.painted, *self.settings.fields.values(), *setup]
         streaming = {**PRIVATE, "concurrency_limit": 32}
         for trigger, text in ((composer.box.submit, composer.box), (composer.chips.click, composer.chips)):
             trigger(self.send, [text, *asking], everything, **streaming)
@@ -102,22 +102,22 @@ class ChatTab:
         composer.renew.click(self.begin, setup, everything, **AT_ONCE)
         composer.add.click(self.widen, setup, everything, **PRIVATE)
         gr.on([composer.blind.input, *(who.input for who in self.sides.who)], self.choose, setup, everything, **AT_ONCE)
-        project.change(self.open, project, everything, **AT_ONCE)
-        tab.select(self.look, [project, self.newest_run, self.chat_id, composer.blind], everything, **AT_ONCE)
+        gr.on([project.change, annotator.change], self.open, [project, annotator], everything, **AT_ONCE)
+        tab.select(self.look, [project, annotator, self.newest_run, self.chat_id, composer.blind], everything, **AT_ONCE)
         self.library.connect(project, self.chat_id)
         self.library.table.select(self.pick, [project, self.library.table], everything, **PRIVATE)  # toasts need the queue
 
     def send(
-        self, request: gr.Request, text: str | list[str] | None, annotator: str, chat_id: int | None,
-        painted: list[int], *values: Any,
+        self, request: gr.Request, text: str | list[str] | None, chat_id: int | None, painted: list[int],
+        *values: Any,
     ) -> Iterator[Any]:
         """Ask all sides and stream what they answer."""
         words = text[0] if isinstance(text, list) else text
         yield from self._asked(request, words or "", chat_id, values)
 
     def retry(
-        self, event: gr.RetryData, request: gr.Request, side: int, annotator: str, chat_id: int | None,
-        painted: list[int], *values: Any,
+        self, event: gr.RetryData, request: gr.Request, side: int, chat_id: int | None, painted: list[int],
+        *values: Any,
     ) -> Iterator[Any]:
         """Ask a question once more, on all sides."""
         try:
@@ -129,38 +129,44 @@ class ChatTab:
         yield from self._asked(request, self.store.chats.message(entry.question_id).content, chat_id, values, entry.question_id)
 
     def edit(
-        self, event: gr.EditData, request: gr.Request, side: int, annotator: str, chat_id: int | None,
-        painted: list[int], *values: Any,
+        self, event: gr.EditData, request: gr.Request, side: int, chat_id: int | None, painted: list[int],
+        *values: Any,
     ) -> Iterator[Any]:
         """Ask an earlier question in other words; or keep what somebody made of an answer as a better one."""
+        annotator, project_id = values[len(self.settings.fields) :][:2]
         try:
             entry = self.sides.touched(chat_id, painted, side, event)
             if entry.what == view.QUESTION:
-                yield from self._asked(request, str(event.value), chat_id, values, entry.question_id)
+                yield from self._asked(request, view.written(str(event.value)), chat_id, values, entry.question_id)
                 return
             if entry.what != view.ANSWER:
                 raise ConfigError("Only questions and answers can be changed.")
-            votes.improve(self.store, entry.question_id, side, str(event.value), annotator)
+            votes.improve(self.store, entry.question_id, side, view.written(str(event.value)), annotator)
             gr.Info("Kept: your text is labelled better than the answer.")
         except AppError as error:
             warn(str(error))
-        project_id = values[len(self.settings.fields)]
         yield gr.skip() if chat_id is None else self._updates(open_chat(self.store, project_id, chat_id))
 
     def _asked(
         self, request: gr.Request, text: str, chat_id: int | None, values: Sequence[Any], replaces: int | None = None
     ) -> Iterator[Any]:
-        """Ask; values: of the settings, then the project, the blind mode and who is chosen on each side."""
-        fields = self.settings.fields
-        project_id, blind, *keys = values[len(fields) :]
+        """Ask; values: of the settings, then the annotator, the project, the blind mode and who is on each side."""
+        fields, page = self.settings.fields, str(request.session_hash)
+        annotator, project_id, blind, *keys = values[len(fields) :]
         try:
             told = self.settings.read(dict(zip(fields, values)))
             sides = self._chosen(project_id, keys)
-            question = Question(text, sides, chat_id=chat_id, project_id=project_id, is_blind=blind, replaces=replaces, **told)
-            yield from self._stream(str(request.session_hash), question)
+            question = Question(
+                text, sides, chat_id=chat_id, project_id=project_id, is_blind=blind, replaces=replaces,
+                annotator=(annotator or "").strip(), **told,
+            )
+            yield from self._stream(page, question)
         except AppError as error:
             warn(str(error))
-            yield gr.skip()
+            if chat_id is None or self.streams.is_busy(page):
+                yield gr.skip()
+            else:  # what was written over a message does not stay there as if it had been asked
+                yield self.sides.stored(open_chat(self.store, project_id, chat_id), self.workers)
 
     def _stream(self, page: str, question: Question) -> Iterator[Any]:
         stream, first = self.streams.begin(page), True
@@ -200,7 +206,10 @@ class ChatTab:
         """Keep which of the latest answers on the page is better, and name the models of a blind chat."""
         if not painted:
             raise ConfigError("Ask something first.")
-        votes.vote(self.store, painted[-1], choice, annotator)
+        try:
+            votes.vote(self.store, painted[-1], choice, annotator)
+        except AppError as error:
+            warn(str(error))  # the page may not know yet why
         opened = open_chat(self.store, project_id, self.store.chats.message(painted[-1]).chat_id)
         return {**self._frame(opened), **self.library.updates(opened)}
 
@@ -214,19 +223,20 @@ class ChatTab:
         return gr.skip()
 
     @guarded
-    def open(self, project_id: int | None, request: gr.Request) -> Any:
-        """Show the newest chat of a project."""
-        return self._shown(reopen(self.store, project_id), request)
+    def open(self, project_id: int | None, annotator: str, request: gr.Request) -> Any:
+        """Show the newest chat of a project that somebody began."""
+        return self._shown(reopen(self.store, project_id, (annotator or "").strip()), request)
 
     @guarded
     def look(
-        self, project_id: int | None, newest_run: int | None, chat_id: int | None, blind: bool, request: gr.Request
+        self, project_id: int | None, annotator: str, newest_run: int | None, chat_id: int | None, blind: bool,
+        request: gr.Request,
     ) -> Any:
         """Bring an opened tab up to date; a run that has finished meanwhile is chosen at once."""
         # Before the page knows its project, an answer to this could arrive after, and paint over, the project's own.
         if project_id is None or self.streams.is_busy(str(request.session_hash)):
             return gr.skip()
-        opened = reopen(self.store, project_id)
+        opened = reopen(self.store, project_id, (annotator or "").strip())
         if opened.newest_run_id != newest_run or (opened.chat and opened.chat.id == chat_id):
             return self._shown(opened, request)
         return self.sides.listed(opened.known)
@@ -237,17 +247,18 @@ class ChatTab:
         return self._shown(open_chat(self.store, project_id, int(event.row_value[0])), request)
 
     @guarded
-    def choose(self, request: gr.Request, project_id: int | None, blind: bool, *keys: str) -> Any:
+    def choose(self, request: gr.Request, annotator: str, project_id: int | None, blind: bool, *keys: str) -> Any:
         """Begin afresh with other speakers: answers of one model are no history for another."""
         return self._shown(fresh(self.store, project_id, self._chosen(project_id, keys), blind), request)
 
     @guarded
-    def begin(self, request: gr.Request, project_id: int | None, blind: bool, *keys: str) -> Any:
+    def begin(self, request: gr.Request, annotator: str, project_id: int | None, blind: bool, *keys: str) -> Any:
         """Begin a new chat; the old one stays stored."""
-        return self._shown(begin(self.store, project_id, self._chosen(project_id, keys), blind), request)
+        sides = self._chosen(project_id, keys)
+        return self._shown(begin(self.store, project_id, sides, blind, (annotator or "").strip()), request)
 
     @guarded
-    def widen(self, request: gr.Request, project_id: int | None, blind: bool, *keys: str) -> Any:
+    def widen(self, request: gr.Request, annotator: str, project_id: int | None, blind: bool, *keys: str) -> Any:
         """Let one more model answer, one that does not yet, if there is one."""
         sides = self._chosen(project_id, keys)
         known = speakers(self.store, project_id)

@@ -131,22 +131,24 @@ def fresh(store: Store, project_id: int | None, sides: tuple[Speaker, ...], is_b
     return Opened(speakers(store, project_id), sides, None, [], {}, newest_run_id(store, project_id), is_blind)
 
 
-def begin(store: Store, project_id: int | None, sides: tuple[Speaker, ...], is_blind: bool = False) -> Opened:
+def begin(
+    store: Store, project_id: int | None, sides: tuple[Speaker, ...], is_blind: bool = False, annotator: str = ""
+) -> Opened:
     """Store an empty chat and return it, so that a reloaded page shows it and not the one before."""
     if is_blind:  # its sides are shuffled with the first message
         return fresh(store, project_id, sides, is_blind)
-    chat = store.chats.create([speaker.key for speaker in sides], {}, project_id)
+    chat = store.chats.create([speaker.key for speaker in sides], {}, project_id, annotator=annotator)
     return replace(fresh(store, project_id, sides), chat=chat)
 
 
-def reopen(store: Store, project_id: int | None) -> Opened:
-    """Return the newest chat of a project, or a fresh one.
+def reopen(store: Store, project_id: int | None, annotator: str = "") -> Opened:
+    """Return the newest chat of a project that somebody began, or a fresh one.
 
     It is a fresh one, with the new model chosen, when a run finished after the newest chat began; and when the
     chat's models are gone.
     """
     empty = fresh(store, project_id, default_pair(store, project_id))
-    if project_id is None or not (chats := store.chats.list(project_id)):
+    if project_id is None or not (chats := store.chats.list(project_id, annotator)):
         return empty
     chat, newest = chats[0], empty.newest_run_id
     if newest is not None and (store.runs.get(newest).ended_at or 0.0) > chat.created_at:

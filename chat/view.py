@@ -6,7 +6,7 @@ Text of models and people goes into messages only; the lines hold our own words 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ DEMO_LINE = (
 )
 TRAIN_LINE = "Train first; then the tuned model appears here. Until then the same model is on both sides."
 BLIND_LINE = "Blind: who answers on which side is shown after your vote, which then is final."
+# Where Markdown shows signs as they are: code, and formulas.
+CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`|\$\$.*?\$\$|\\\[.*?\\\]|\\\(.*?\\\))", re.DOTALL)
 QUESTION, THOUGHT, ANSWER, NOTE = "question", "thought", "answer", "note"
 
 
@@ -101,7 +103,8 @@ def hint(opened: Opened) -> str:
     if opened.hides_names:
         lines.append(BLIND_LINE)
     elif all(speaker.run_id is None for speaker in opened.sides):
-        lines.append(TRAIN_LINE if len(set(opened.sides)) == 1 else "All sides are untrained models.")
+        untrained = opened.newest_run_id is None and len(set(opened.sides)) == 1
+        lines.append(TRAIN_LINE if untrained else "All sides are untrained models.")
     if any(speaker.model == DEMO for speaker in opened.sides):
         lines.append(DEMO_LINE)
     return " ".join(lines)
@@ -127,6 +130,21 @@ def vote_line(opened: Opened) -> str:
     return f"Voted: {said}. {after}"
 
 
+def as_read(text: str) -> str:
+    """Return Markdown in which tags are read, not obeyed: what is judged must be what was said."""
+    return _outside_code(text, lambda part: part.replace("<", "&lt;"))
+
+
+def written(text: str) -> str:
+    """Return what `as_read` was given, after somebody has written in it."""
+    return _outside_code(text, lambda part: part.replace("&lt;", "<"))
+
+
+def _outside_code(text: str, change: Callable[[str], str]) -> str:
+    parts = CODE.split(text)
+    return "".join(part if number % 2 else change(part) for number, part in enumerate(parts))
+
+
 def plain(text: str) -> str:
     """Return a name so that Markdown shows it as it is."""
     return re.sub(r"([\\`*_{}\[\]()#+.!|<>~&$-])", r"\\\1", text)
@@ -134,7 +152,7 @@ def plain(text: str) -> str:
 
 def _message(role: str, text: str, **more: Any) -> Shown:
     # As a part, not as a bare string: a bare one loses its indentation.
-    return {"role": role, "content": [{"type": "text", "text": text}], **more}
+    return {"role": role, "content": [{"type": "text", "text": as_read(text)}], **more}
 
 
 def _stored(answer: ChatMessage | None) -> list[tuple[str, Shown]]:

@@ -28,6 +28,7 @@ def vote(store: Store, question_id: int, choice: str, annotator: str) -> ChatVot
     """
     annotator = _checked(annotator)
     if choice in CHOICES:
+        _check_answered(store, question_id, CHOICES.index(choice))
         given = store.chats.add_vote(question_id, annotator, "chosen", CHOICES.index(choice))
     elif choice in (TIE, BOTH_BAD):
         given = store.chats.add_vote(question_id, annotator, choice)
@@ -185,6 +186,14 @@ def _turn(store: Store, question_id: int) -> tuple[Chat, list[Turn], Turn]:
     if turn is None:
         raise LabelError("This question was asked anew; vote on the new answers.")
     return chat, before(shown, question_id), turn
+
+
+def _check_answered(store: Store, question_id: int, side: int) -> None:
+    """Refuse a vote for a side that has ended without saying anything; one that still answers may be voted for."""
+    _, _, turn = _turn(store, question_id)
+    answer = turn.answers[side] if side < len(turn.answers) else None
+    if answer is not None and (answer.finish_reason == "error" or not answer.content.strip()):
+        raise LabelError(f"{CHOICES[side]} gave no answer, so it cannot be the better one. Ask again, or vote for another.")
 
 
 def _checked(annotator: str | None) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from errors import AppError, TrainingError
 from models import catalog
 from report.job import MEASURING, checked
-from report.measured import Contradicted, Example, Measured, figures_of, write
+from report.measured import Contradicted, Example, Measured, figures_of, read, write
 from storage import Run, Store
 from training.background import MORE
 from training.config import TrainingConfig
@@ -86,7 +86,8 @@ def _measured(
         chosen = prompts_of(material.held_out, material.train)
         answered: Answered = answer(ready.loaded, ready.model, config.model, ready.scorer, chosen, should_stop)
     except Stopped:
-        raise TrainingError("The measuring was stopped; an earlier report stays.") from None
+        kept = "the earlier report stays" if read(store.runs.folder(run.id)) else "there is no report yet"
+        raise TrainingError(f"The measuring of run {run.id} was stopped; {kept}.") from None
     told = [row.example for row in [*material.held_out, *material.train]]
     numbers = [both for both in zip(examples, told) if math.isfinite(both[0].margin_after + both[0].loss_after)]
     notes = [line for line in material.lines if "left out" in line or "held out" in line]

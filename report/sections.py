@@ -70,7 +70,11 @@ def in_short(measured: Measured) -> str:
     if measured.contradicted:
         strong = sum(each.weight > 0.5 for each in measured.contradicted)
         more = "+" if strong == len(measured.contradicted) else ""
-        lines.append(f"It contradicts <b>{strong}{more}</b> of its {len(measured.examples):,} examples: look at those labels first.")
+        of_all = f"of its {len(measured.examples):,} examples"
+        lines.append(
+            f"It contradicts <b>{strong}{more}</b> {of_all}: look at those labels first." if strong
+            else f"It contradicts none {of_all}; those it is least sure of are listed below."
+        )
     listed = "".join(f"<li>{line}</li>" for line in lines)
     return section("In short", "Every figure has its 95% interval: where the true figure may well lie.", f"<ul>{listed}</ul>")
 

@@ -163,9 +163,12 @@ class ReportTab:
             return [*[gr.skip()] * 4, *self._state(panel)]
         return self._everything(chosen or [])
 
-    @guarded
     def compare_tokens(self, chosen: list[int] | None, prompt: str, response: str) -> Any:
         """Show which tokens of an answer the first chosen run finds more or less likely than the base."""
+        return self._compared(chosen, prompt, response) or ""  # an old picture beside another text would mislead
+
+    @reported(_warn, str)
+    def _compared(self, chosen: list[int] | None, prompt: str, response: str) -> str:
         return f'<div class="report">{heat.ask(self.workers, view.first(self.store, chosen or []), prompt, response)}</div>'
 
     @guarded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,13 +32,15 @@ class Chats:
         self.store = store
 
     def create(
-        self, models: list[str], settings: dict[str, Any], project_id: int | None = None, *, is_blind: bool = False
+        self, models: list[str], settings: dict[str, Any], project_id: int | None = None, *, is_blind: bool = False,
+        annotator: str = "",
     ) -> Chat:
         """Store a new, empty chat; models are named left to right."""
         with self.store.transaction() as db:
             cursor = db.execute(
-                "INSERT INTO chats (project_id, models, settings, is_blind, created_at) VALUES (?, ?, ?, ?, ?) RETURNING id",
-                [project_id, json.dumps(models), json.dumps(settings), is_blind, time.time()],
+                "INSERT INTO chats (project_id, models, settings, is_blind, annotator, created_at)"
+                " VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+                [project_id, json.dumps(models), json.dumps(settings), is_blind, annotator, time.time()],
             )
             chat_id = cursor.fetchone()[0]
         return self.get(chat_id)
@@ -48,28 +51,34 @@ class Chats:
             return from_row(Chat, row)
         raise NotFoundError(f"There is no chat number {chat_id}.")
 
-    def list(self, project_id: int | None = None) -> list[Chat]:
-        """Return the chats of a project, or all, newest first."""
-        rows = self.store.db.query(
-            "SELECT * FROM chats WHERE ? IS NULL OR project_id = ? ORDER BY id DESC", [project_id, project_id]
+    def list(self, project_id: int | None = None, annotator: str | None = None) -> list[Chat]:
+        """Return the chats of a project, or all, newest first. annotator: only those that this one began."""
+        rows = self.store.rows(
+            "SELECT * FROM chats WHERE (:project IS NULL OR project_id = :project)"
+            " AND (:annotator IS NULL OR annotator = :annotator) ORDER BY id DESC",
+            {"project": project_id, "annotator": annotator},
         )
         return [from_row(Chat, row) for row in rows]
 
     def search(self, project_id: int | None, words: str = "", limit: int = 50) -> list[ChatEntry]:
         """Return a project's chats that were used and hold some words in their name or texts, newest first.
 
-        words: as they are to be found, in any case; "" finds all. project_id: None searches every project.
+        words: each of them is to be found, in any order and any case; "" finds all. project_id: None searches every project.
         """
-        like = "%" + "".join(f"\\{letter}" if letter in "%_\\" else letter for letter in words.strip().casefold()) + "%"
+        likes = ["%" + re.sub(r"([%_\\])", r"\\\1", word) + "%" for word in words.casefold().split()]
+        found = (
+            "(casefold(name) LIKE :word{0} ESCAPE '\\' OR EXISTS (SELECT 1 FROM chat_messages"
+            " WHERE chat_id = chats.id AND casefold(content) LIKE :word{0} ESCAPE '\\'))"
+        )
+        conditions = "".join(f" AND {found.format(number)}" for number in range(len(likes)))
         rows = self.store.rows(
             "SELECT chats.*, count(*) AS questions, (SELECT content FROM chat_messages WHERE chat_id = chats.id"
             " AND role = 'user' ORDER BY id LIMIT 1) AS first_question, (SELECT count(*) FROM chat_votes JOIN chat_messages"
             " ON chat_messages.id = question_id WHERE chat_id = chats.id) AS votes"
             " FROM chats JOIN chat_messages AS asked ON asked.chat_id = chats.id AND asked.role = 'user'"
-            " WHERE (:project IS NULL OR project_id = :project) AND (casefold(name) LIKE :like ESCAPE '\\' OR EXISTS (SELECT 1"
-            " FROM chat_messages WHERE chat_id = chats.id AND casefold(content) LIKE :like ESCAPE '\\'))"
+            f" WHERE (:project IS NULL OR project_id = :project){conditions}"
             " GROUP BY chats.id ORDER BY chats.id DESC LIMIT :limit",
-            {"project": project_id, "like": like, "limit": limit},
+            {"project": project_id, "limit": limit, **{f"word{number}": like for number, like in enumerate(likes)}},
         )
         return [
             ChatEntry(from_row(Chat, row), row["name"] or " ".join(row["first_question"].split()), row["questions"], row["votes"])

@@ -65,7 +65,7 @@ class Comparisons:
     def _of_chats(self, project_id: int | None) -> Iterator[Comparison]:
         rows = self.store.db.conn.execute(
             """
-            SELECT chat_votes.id, annotator, verdict, chat_votes.side, chat_votes.is_blind, chat_votes.created_at,
+            SELECT chat_votes.id, chat_votes.annotator, verdict, chat_votes.side, chat_votes.is_blind, chat_votes.created_at,
                    (SELECT json_group_array(json_array(answer.side, answer.model, answer.content, answer.finish_reason))
                     FROM chat_messages AS answer WHERE answer.chat_id = question.chat_id AND answer.role = 'assistant'
                         AND json_extract(answer.settings, '$.question_id') = question.id)

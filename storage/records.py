@@ -199,7 +199,7 @@ class Chat:
     """A conversation with one to four models side by side; `models` are their names, left to right.
 
     name: what people call it, "" for one that was never named. is_blind: who answers on which side was not to be seen
-    before the vote.
+    before the vote. annotator: who began it, "" where nobody gave a name.
     """
 
     id: int
@@ -209,6 +209,7 @@ class Chat:
     created_at: float
     name: str = ""
     is_blind: bool = False
+    annotator: str = ""
 
 
 @dataclass(frozen=True)

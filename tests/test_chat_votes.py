@@ -8,10 +8,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from chat import votes
+from chat import view, votes
 from chat.session import Question, SideBySide, ask
 from chat.speakers import Speaker, base_speaker
-from chat.transcript import turns
+from chat.transcript import reopen, turns
 from errors import ConfigError, LabelError, NotFoundError
 from storage import Project, Store
 from tests.openai_server import FakeWorkers, Manner, SpeakingServer, speaking_server
@@ -303,6 +303,38 @@ def test_a_label_on_an_item_of_a_chat_is_no_second_comparison(room: Room) -> Non
             chosen_response_id=label.shown_response_ids[1],
         )
     assert [(each.source, each.verdict) for each in room.store.comparisons.of_models()] == [("chat", "first")]
+
+
+def test_a_side_that_gave_no_answer_cannot_win(room: Room) -> None:
+    name = room.tuned.served_name
+    room.server.manners.update({"base": Manner(["One."]), name: Manner(refuses=(500, "no memory left"))})
+    question = Question("Capital?", (BASE, room.tuned), project_id=room.project.id)
+    last = list(ask(room.store, FakeWorkers({"demo": room.server}), question, threading.Event()))[-1]
+    with pytest.raises(LabelError, match="B gave no answer"):
+        votes.vote(room.store, last.question_id, "B", "ann")
+    votes.vote(room.store, last.question_id, "A", "ann")
+    assert room.judged() == []
+
+
+def test_everybody_finds_their_own_chat_again(room: Room) -> None:
+    first = room.ask("Of ann", annotator="ann")
+    room.chat_id = None
+    second = room.ask("Of bob", annotator="bob")
+    assert reopen(room.store, room.project.id, "ann").chat.id == first.chat_id
+    assert reopen(room.store, room.project.id, "bob").chat.id == second.chat_id
+    assert reopen(room.store, room.project.id, "eve").chat is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<b>bold</b> & 1 < 2", "&lt;b>bold&lt;/b> & 1 &lt; 2"),
+        ("`a<b` and ```\n<script>\n``` <i>", "`a<b` and ```\n<script>\n``` &lt;i>"),
+        ("$$a<b$$ \\(c<d\\) <", "$$a<b$$ \\(c<d\\) &lt;"),
+    ],
+)
+def test_tags_are_read_not_obeyed_and_come_back_as_written(text: str, shown: str) -> None:
+    assert view.as_read(text) == shown and view.written(shown) == text
 
 
 def test_a_label_has_the_conversation_that_was_sent_not_what_no_longer_fitted(room: Room) -> None:

@@ -139,6 +139,11 @@ def test_a_question_is_asked_once_more_and_in_other_words(room: Room) -> None:
         answered(page)
         edit = page.locator("#chat-a .message-buttons-right").first
         edit.get_by_label("Edit").click()
+        page.locator("#chat-a textarea").first.fill("   ")
+        edit.get_by_label("Submit").click()
+        expect(page.get_by_text("Write a message first.")).to_be_visible()
+        expect(page.locator("#chat-a [data-testid=user]")).to_have_text("First?")
+        edit.get_by_label("Edit").click()
         page.locator("#chat-a textarea").first.fill("Other words?")
         edit.get_by_label("Submit").click()
         expect(page.locator("#chat-b [data-testid=user]")).to_have_text("Other words?")

@@ -159,10 +159,10 @@ def test_a_stop_keeps_the_report_from_before(store, project, model, how) -> None
         if line.startswith("Answering"):
             how(store)
 
-    with pytest.raises(TrainingError, match="stopped; an earlier report stays"):
+    with pytest.raises(TrainingError, match="stopped; the earlier report stays"):
         measure.execute(store, ended.id, "cpu", interrupt)
     assert read(store.runs.folder(1)) == measured and not job.MEASURING.stop_file(store, 1).exists()
-    assert job.status(store, ended) == Progress("The measuring was stopped; an earlier report stays.")
+    assert job.status(store, ended) == Progress("The measuring of run 1 was stopped; the earlier report stays.")
 
 
 def test_what_cannot_be_measured_is_refused_with_words(store, project, model) -> None:

@@ -144,8 +144,8 @@ def test_what_goes_wrong_is_a_toast(store, project, workers) -> None:
     guarded = tab.reported(toasts.append, gr.skip)
     workers.refuses = "The worker died."
     run = finished_run(store, project, measured=False)
-    assert guarded(tab.ReportTab.compare_tokens.__wrapped__)(made, [run.id], "Why?", "So.") == gr.skip()
-    assert guarded(tab.ReportTab.compare_tokens.__wrapped__)(made, [], "Why?", "So.") == gr.skip()
+    assert guarded(tab.ReportTab._compared.__wrapped__)(made, [run.id], "Why?", "So.") == gr.skip()
+    assert guarded(tab.ReportTab._compared.__wrapped__)(made, [], "Why?", "So.") == gr.skip()
     assert guarded(tab.ReportTab.show.__wrapped__)(made, [99]) == gr.skip()
     assert toasts == ["The worker died.", "Choose a run first.", "There is no run number 99. `python app.py runs` lists them."]
 

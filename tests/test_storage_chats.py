@@ -28,6 +28,8 @@ def test_a_search_finds_names_questions_and_answers_in_any_case(store: Store, pr
     assert [entry.chat.id for entry in store.chats.search(project.id, "boil water")] == [tea]
     assert [entry.chat.id for entry in store.chats.search(project.id, "0%")] == [rivers]
     assert [entry.chat.id for entry in store.chats.search(project.id, "r_y")] == [rivers]
+    assert [entry.chat.id for entry in store.chats.search(project.id, "water TEA")] == [tea]
+    assert store.chats.search(project.id, "water lilies") == []
     russian = said(store, project, "ПРИВЕТ Über?")
     assert [entry.chat.id for entry in store.chats.search(project.id, "привет üb")] == [russian]
     store.chats.rename(tea, " Kitchen ")

@@ -37,7 +37,7 @@ class Library:
         self._folder: Path | None = None
         with gr.Accordion("Conversations", open=False, elem_id="chat-library") as self.fold:
             self.words = gr.Textbox(
-                label="Search", placeholder="Words of a name, a question or an answer", elem_id="chat-search", max_lines=1
+                label="Search", placeholder="Words of a name, a question or an answer, in any order", elem_id="chat-search", max_lines=1
             )
             self.table = gr.Dataframe(
                 headers=list(COLUMNS), value=[], interactive=False, wrap=True, elem_id="chat-list", show_row_numbers=False,
@@ -55,10 +55,10 @@ class Library:
 
     def connect(self, project: gr.Dropdown, chat_id: gr.State) -> None:
         """Connect what changes only the list itself."""
-        gr.on([self.words.change, self.fold.expand], self.search, [project, self.words], self.table, queue=False, **HIDDEN)
+        gr.on([self.words.change, self.fold.expand, chat_id.change], self.search, [project, self.words], self.table, queue=False, **HIDDEN)
         gr.on(
-            [self.rename.click, self.name.submit], self.keep_name, [project, self.words, chat_id, self.name], self.table,
-            **HIDDEN,
+            [self.rename.click, self.name.submit], self.keep_name, [project, self.words, chat_id, self.name],
+            [self.table, self.markdown, self.json], **HIDDEN,
         )
 
     def updates(self, opened: Opened) -> dict[Any, Any]:
@@ -69,8 +69,6 @@ class Library:
         updates: dict[Any, Any] = {self.name: chat.name if chat else ""}
         for button, path in zip((self.markdown, self.json), paths):
             updates[button] = gr.update(value=path, interactive=used)
-        if chat is not None:
-            updates[self.table] = self.rows(chat.project_id, "")
         return updates
 
     @guarded
@@ -84,7 +82,9 @@ class Library:
         if chat_id is None:
             raise ConfigError("Open a conversation first.")
         self.store.chats.rename(chat_id, name)
-        return self.rows(project_id, words or "")
+        gr.Info("The name is kept.")
+        files = [gr.skip()] * 2 if self._hides_names(chat_id) else self._written(chat_id)
+        return self.rows(project_id, words or ""), *files
 
     def rows(self, project_id: int | None, words: str) -> list[list[str]]:
         """Return the rows of the list."""
@@ -96,6 +96,9 @@ class Library:
             ]
             for entry in self.store.chats.search(project_id, words)
         ]
+
+    def _hides_names(self, chat_id: int) -> bool:
+        return self.store.chats.get(chat_id).is_blind and not self.store.chats.votes(chat_id)
 
     def _written(self, chat_id: int) -> tuple[str, str]:
         self._folder = self._folder or Path(tempfile.mkdtemp(prefix="preference-studio-chats-"))
