@@ -54,7 +54,7 @@ def make_app(store: Store, annotator: str = "Ann") -> fastapi.FastAPI:
                 tab.build(page, label, store, project, name)
             with gr.Tab("Train", id="train"):
                 gr.Markdown("Training is here.")
-        page.load(lambda: store.projects.list()[0].id, None, project, api_visibility="private")
+        page.load(lambda: store.projects.list()[0].id, None, project, api_visibility="private", show_progress="hidden")
     app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.include_router(routes.router(store))
     return gr.mount_gradio_app(

@@ -38,7 +38,7 @@ def make_app(store: Store, workers: FakeWorkers) -> fastapi.FastAPI:
             listed = store.projects.list()
             return gr.Dropdown([(each.name, each.id) for each in listed], value=listed[-1].id)
 
-        page.load(newest, None, project, api_visibility="private")
+        page.load(newest, None, project, api_visibility="private", show_progress="hidden")
     return gr.mount_gradio_app(
         fastapi.FastAPI(), page, path="/", css=chat_tab.css(), footer_links=[], run_history=False, ssr_mode=False
     )

@@ -49,7 +49,7 @@ def address(world: tuple[Store, Run]) -> Iterator[str]:
                 gr.Markdown("Labels are here.")
             with gr.Tab("Publish", id="publish") as own:
                 tab.build(page, own, store, header, Workers(store.folder / "runs", "cpu"))
-        page.load(lambda: world[1].project_id, None, header, api_visibility="private")
+        page.load(lambda: world[1].project_id, None, header, api_visibility="private", show_progress="hidden")
     app = gr.mount_gradio_app(
         fastapi.FastAPI(), page, path="/", css=tab.css(), head=tab.head(), footer_links=[], ssr_mode=False
     )

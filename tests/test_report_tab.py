@@ -164,7 +164,7 @@ def address(store: Store, project: Project, workers: FakeWorkers) -> Iterator[st
                 gr.Markdown("Labels are here.")
             with gr.Tab("Report", id="report") as own:
                 tab.build(page, own, store, header, workers, lambda item_id: f"item {item_id}", [opened])
-        page.load(lambda: project.id, None, header, api_visibility="private")
+        page.load(lambda: project.id, None, header, api_visibility="private", show_progress="hidden")
     app = gr.mount_gradio_app(
         fastapi.FastAPI(), page, path="/", css=tab.css(), head=tab.head(), footer_links=[], ssr_mode=False
     )

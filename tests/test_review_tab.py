@@ -38,7 +38,7 @@ def make_app(store: Store) -> fastapi.FastAPI:
             listed = store.projects.list()
             return gr.Dropdown([(each.name, each.id) for each in listed], value=listed[0].id if listed else None)
 
-        page.load(first, None, project, api_visibility="private")
+        page.load(first, None, project, api_visibility="private", show_progress="hidden")
     return gr.mount_gradio_app(
         fastapi.FastAPI(), page, path="/", css=review_tab.css(), footer_links=[], run_history=False, ssr_mode=False
     )

@@ -36,7 +36,7 @@ def address(store: Store, project: Project) -> Iterator[str]:
         header = gr.Dropdown([(project.name, project.id)], label="Project")
         with gr.Tabs(), gr.Tab("Train", id="train") as own:
             tab.build(page, own, store, header, Workers(store.folder / "runs", "cpu"))
-        page.load(lambda: project.id, None, header, api_visibility="private")
+        page.load(lambda: project.id, None, header, api_visibility="private", show_progress="hidden")
     app = gr.mount_gradio_app(
         fastapi.FastAPI(), page, path="/", css=tab.css(), head=tab.head(), footer_links=[], ssr_mode=False
     )

@@ -40,7 +40,7 @@ def make_app(store: Store, workers: Local) -> fastapi.FastAPI:
             listed = store.projects.list()
             return gr.Dropdown([(each.name, each.id) for each in listed], value=listed[0].id if listed else None)
 
-        page.load(first, None, project, api_visibility="private")
+        page.load(first, None, project, api_visibility="private", show_progress="hidden")
     return gr.mount_gradio_app(
         fastapi.FastAPI(), page, path="/", css=data_tab.css(), footer_links=[], run_history=False, ssr_mode=False
     )
