@@ -161,7 +161,7 @@ def test_names_and_logs_stay_text(store, project, address, browser, tmp_path) ->
 def test_what_is_wrong_is_told_in_a_toast_and_the_page_stays(store, project, address, browser) -> None:
     with open_page(address, browser) as page:
         expect(page.locator("#train-summary")).to_have_text("12 pairs; DPO suggested.")
-        page.locator("#train-settings button").first.click()
+        page.locator("#train-settings button").first.press("Enter")
         page.locator("#train-set-beta input").fill("-1")
         page.locator("#train-start").click()
         expect(page.get_by_text("beta must be more than 0, not -1")).to_be_visible()
