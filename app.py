@@ -62,6 +62,8 @@ def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
             annotator = gr.Textbox(
                 label="Your name", value=DEFAULT_ANNOTATOR, max_length=100, elem_id="studio-annotator", min_width=100
             )
+        # The first tab must not listen to its own selection: Gradio fires that while the page is still being put up, and a
+        # component that vanishes then leaves "Loading..." over the page for good.
         with gr.Tabs(elem_id="studio-tabs") as tabs:
             with gr.Tab("Label", id="label") as tab:
                 label_tab.build(page, tab, store, project, annotator)

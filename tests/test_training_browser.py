@@ -34,9 +34,16 @@ def address(store: Store, project: Project) -> Iterator[str]:
     label_pairs(store, project, 12)
     with gr.Blocks(analytics_enabled=False) as page:
         header = gr.Dropdown([(project.name, project.id)], label="Project")
-        with gr.Tabs(), gr.Tab("Train", id="train") as own:
-            tab.build(page, own, store, header, Workers(store.folder / "runs", "cpu"))
-        page.load(lambda: project.id, None, header, api_visibility="private", show_progress="hidden")
+        with gr.Tabs() as tabs:
+            with gr.Tab("Label", id="label"):
+                gr.Markdown("Labels are here.")
+            with gr.Tab("Train", id="train") as own:
+                tab.build(page, own, store, header, Workers(store.folder / "runs", "cpu"))
+
+        def opened() -> tuple[int, gr.Tabs]:
+            return project.id, gr.Tabs(selected="train")
+
+        page.load(opened, None, [header, tabs], api_visibility="private", show_progress="hidden")
     app = gr.mount_gradio_app(
         fastapi.FastAPI(), page, path="/", css=tab.css(), head=tab.head(), footer_links=[], ssr_mode=False
     )
@@ -161,7 +168,7 @@ def test_names_and_logs_stay_text(store, project, address, browser, tmp_path) ->
 def test_what_is_wrong_is_told_in_a_toast_and_the_page_stays(store, project, address, browser) -> None:
     with open_page(address, browser) as page:
         expect(page.locator("#train-summary")).to_have_text("12 pairs; DPO suggested.")
-        page.locator("#train-settings button").first.press("Enter")
+        page.locator("#train-settings button").first.click()
         page.locator("#train-set-beta input").fill("-1")
         page.locator("#train-start").click()
         expect(page.get_by_text("beta must be more than 0, not -1")).to_be_visible()
