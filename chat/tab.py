@@ -6,7 +6,6 @@ the store, never from the page: a reloaded page finds its chat again.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +19,7 @@ from chat.composer.tab import Composer
 from chat.library.tab import Library
 from chat.session import Question, SideBySide, ask
 from chat.settings.tab import Settings
-from chat.sides.tab import Sides
+from chat.sides.tab import Sides, warn
 from chat.speakers import Speaker, find, speakers
 from chat.streams import Streams
 from chat.transcript import Opened, begin, fresh, open_chat, reopen
@@ -30,13 +29,6 @@ from storage import Store
 
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 AT_ONCE = {**PRIVATE, "queue": False}
-
-
-def warn(message: str) -> None:
-    """Show a toast. Gradio renders it as HTML, and it may quote what somebody wrote."""
-    gr.Warning(html.escape(message, quote=False))
-
-
 guarded = reported(warn, gr.skip)
 
 
@@ -70,7 +62,8 @@ class ChatTab:
     def build(self, tab: gr.Tab, project: gr.Dropdown, annotator: gr.Textbox) -> None:
         """Lay the tab out and connect it."""
         # painted: the numbers of the questions that the page shows; another page may have gone on with the chat.
-        self.chat_id, self.newest_run, self.painted = gr.State(None), gr.State(None), gr.State([])
+        # whose: the annotator whose chat is shown.
+        self.chat_id, self.newest_run, self.painted, self.whose = gr.State(None), gr.State(None), gr.State([]), gr.State("")
         with gr.Column(elem_id="chat-root"):
             self.hint = gr.Markdown(elem_id="chat-hint")
             self.sides, self.ballot = Sides(self.store), Ballot()
@@ -84,6 +77,7 @@ class ChatTab:
         everything = [
             *self.sides.parts, *self.ballot.parts, *self.composer.parts, *self.settings.fields.values(),
             *self.library.parts, self.hint, self.chat_id, self.newest_run, self.painted,
+            self.whose,
         ]
         composer = self.composer
         setup = [annotator, project, composer.blind, *self.sides.who]
@@ -95,17 +89,18 @@ class ChatTab:
             side = gr.State(number)
             said.retry(self.retry, [side, *asking], everything, **streaming)
             said.edit(self.edit, [side, *asking], everything, **streaming)
-            said.like(self.rate, [side, annotator, self.chat_id, self.painted], self.hint, **PRIVATE)
+            said.like(self.sides.rate, [side, annotator, self.chat_id, self.painted, project], said, **PRIVATE)
         for choice, button in self.ballot.buttons.items():
             button.click(self.vote, [gr.State(choice), annotator, self.painted, project], everything, **PRIVATE)
         composer.box.stop(self.halt, None, None, **AT_ONCE)
         composer.renew.click(self.begin, setup, everything, **AT_ONCE)
         composer.add.click(self.widen, setup, everything, **PRIVATE)
         gr.on([composer.blind.input, *(who.input for who in self.sides.who)], self.choose, setup, everything, **AT_ONCE)
-        gr.on([project.change, annotator.change], self.open, [project, annotator], everything, **AT_ONCE)
+        project.change(self.open, [project, annotator], everything, **AT_ONCE)
+        gr.on([annotator.blur, annotator.submit], self.meet, [project, annotator, self.whose], everything, **AT_ONCE)
         tab.select(self.look, [project, annotator, self.newest_run, self.chat_id, composer.blind], everything, **AT_ONCE)
         self.library.connect(project, self.chat_id)
-        self.library.table.select(self.pick, [project, self.library.table], everything, **PRIVATE)  # toasts need the queue
+        self.library.table.select(self.pick, [project, annotator, self.library.table], everything, **PRIVATE)  # toasts need the queue
 
     def send(
         self, request: gr.Request, text: str | list[str] | None, chat_id: int | None, painted: list[int],
@@ -145,7 +140,7 @@ class ChatTab:
             gr.Info("Kept: your text is labelled better than the answer.")
         except AppError as error:
             warn(str(error))
-        yield gr.skip() if chat_id is None else self._updates(open_chat(self.store, project_id, chat_id))
+        yield gr.skip() if chat_id is None else self._updates(open_chat(self.store, project_id, chat_id), annotator)
 
     def _asked(
         self, request: gr.Request, text: str, chat_id: int | None, values: Sequence[Any], replaces: int | None = None
@@ -166,7 +161,7 @@ class ChatTab:
             if chat_id is None or self.streams.is_busy(page):
                 yield gr.skip()
             else:  # what was written over a message does not stay there as if it had been asked
-                yield self.sides.stored(open_chat(self.store, project_id, chat_id), self.workers)
+                yield self.sides.stored(open_chat(self.store, project_id, chat_id), self.workers, annotator or "")
 
     def _stream(self, page: str, question: Question) -> Iterator[Any]:
         stream, first = self.streams.begin(page), True
@@ -214,18 +209,15 @@ class ChatTab:
         return {**self._frame(opened), **self.library.updates(opened)}
 
     @guarded
-    def rate(self, event: gr.LikeData, side: int, annotator: str, chat_id: int | None, painted: list[int]) -> Any:
-        """Label one answer good or bad, or take that back."""
-        entry = self.sides.touched(chat_id, painted, side, event)
-        good = event.liked if isinstance(event.liked, bool) else None
-        votes.rate(self.store, entry.question_id, side, good, annotator)
-        gr.Info("Taken back." if good is None else f"Labelled {'good' if good else 'bad'}.")
-        return gr.skip()
-
-    @guarded
     def open(self, project_id: int | None, annotator: str, request: gr.Request) -> Any:
         """Show the newest chat of a project that somebody began."""
-        return self._shown(reopen(self.store, project_id, (annotator or "").strip()), request)
+        return self._shown(reopen(self.store, project_id, (annotator or "").strip()), annotator, request)
+
+    @guarded
+    def meet(self, project_id: int | None, annotator: str, whose: str, request: gr.Request) -> Any:
+        """Show the newest chat of another person, once they have written their name."""
+        name = (annotator or "").strip()
+        return gr.skip() if name in ("", whose) else self._shown(reopen(self.store, project_id, name), name, request)
 
     @guarded
     def look(
@@ -238,24 +230,26 @@ class ChatTab:
             return gr.skip()
         opened = reopen(self.store, project_id, (annotator or "").strip())
         if opened.newest_run_id != newest_run or (opened.chat and opened.chat.id == chat_id):
-            return self._shown(opened, request)
+            return self._shown(opened, annotator, request)
         return self.sides.listed(opened.known)
 
     @guarded
-    def pick(self, project_id: int | None, table: Any, event: gr.SelectData, request: gr.Request) -> Any:
+    def pick(
+        self, project_id: int | None, annotator: str, table: Any, event: gr.SelectData, request: gr.Request
+    ) -> Any:
         """Open the conversation of the row that was clicked."""
-        return self._shown(open_chat(self.store, project_id, int(event.row_value[0])), request)
+        return self._shown(open_chat(self.store, project_id, int(event.row_value[0])), annotator, request)
 
     @guarded
     def choose(self, request: gr.Request, annotator: str, project_id: int | None, blind: bool, *keys: str) -> Any:
         """Begin afresh with other speakers: answers of one model are no history for another."""
-        return self._shown(fresh(self.store, project_id, self._chosen(project_id, keys), blind), request)
+        return self._shown(fresh(self.store, project_id, self._chosen(project_id, keys), blind), annotator, request)
 
     @guarded
     def begin(self, request: gr.Request, annotator: str, project_id: int | None, blind: bool, *keys: str) -> Any:
         """Begin a new chat; the old one stays stored."""
         sides = self._chosen(project_id, keys)
-        return self._shown(begin(self.store, project_id, sides, blind, (annotator or "").strip()), request)
+        return self._shown(begin(self.store, project_id, sides, blind, (annotator or "").strip()), annotator, request)
 
     @guarded
     def widen(self, request: gr.Request, annotator: str, project_id: int | None, blind: bool, *keys: str) -> Any:
@@ -263,26 +257,26 @@ class ChatTab:
         sides = self._chosen(project_id, keys)
         known = speakers(self.store, project_id)
         more = next((each for each in known if each not in sides), known[0])
-        return self._shown(fresh(self.store, project_id, (*sides, more)[: len(votes.CHOICES)], blind), request)
+        return self._shown(fresh(self.store, project_id, (*sides, more)[: len(votes.CHOICES)], blind), annotator, request)
 
     def _chosen(self, project_id: int | None, keys: Sequence[str | None]) -> tuple[Speaker, ...]:
         """Return who is chosen; the first two sides must be, the others may be nobody."""
         return find(self.store, project_id, *keys[:2], *filter(None, keys[2:]))
 
-    def _shown(self, opened: Opened, request: gr.Request) -> Any:
+    def _shown(self, opened: Opened, annotator: str, request: gr.Request) -> Any:
         """Return the updates that show a chat, or leave them to a running answer."""
-        updates = self._updates(opened)
+        updates = self._updates(opened, annotator)
         return gr.skip() if self.streams.replace(str(request.session_hash), updates) else updates
 
-    def _updates(self, opened: Opened) -> dict[Any, Any]:
+    def _updates(self, opened: Opened, annotator: str) -> dict[Any, Any]:
         if opened.chat:
             votes.settle_chat(self.store, opened.chat.id)
         updates: dict[Any, Any] = {
-            **self._frame(opened), **self.sides.stored(opened, self.workers),
+            **self._frame(opened), **self.sides.stored(opened, self.workers, annotator or ""),
             **self.composer.waiting(opened.is_blind), **self.settings.shown(opened.settings),
             **self.library.updates(opened),
             self.chat_id: opened.chat.id if opened.chat else None, self.newest_run: opened.newest_run_id,
-            self.painted: [turn.question.id for turn in opened.turns],
+            self.painted: [turn.question.id for turn in opened.turns], self.whose: (annotator or "").strip(),
         }
         return updates
 

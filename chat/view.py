@@ -61,6 +61,15 @@ def entries(past: list[Turn], side: int) -> list[Entry]:
     ]
 
 
+def thumbs(past: list[Turn], side: int, said: dict[int, bool]) -> list[str | None]:
+    """Return, for each message of a model that is shown, what was said of it. said: by question, True for good."""
+    words = {True: "Like", False: "Dislike"}
+    return [
+        words.get(said.get(entry.question_id)) if entry.what == ANSWER else None
+        for entry in entries(past, side) if entry.what != QUESTION
+    ]
+
+
 def live(snapshot: SideBySide, side: int) -> list[Shown]:
     """Return a side's turns and the one that is being answered."""
     answer = snapshot.answers[side]

@@ -78,6 +78,20 @@ def rate(store: Store, question_id: int, side: int, good: bool | None, annotator
     )
 
 
+def ratings(store: Store, chat: Chat, past: list[Turn], side: int, annotator: str) -> dict[int, bool]:
+    """Return what somebody said of a side's answers, by question: True for good, False for bad. past: the chat's turns."""
+    found = {}
+    for number, turn in enumerate(past):
+        answer = turn.answers[side]
+        if answer is None or chat.project_id is None:
+            continue
+        item_id = store.items.find_single(chat.project_id, asked(past[:number], turn, side), answer.content)
+        label = None if item_id is None else store.labels.current_of(item_id, annotator.strip())
+        if label is not None and label.verdict in ("good", "bad"):
+            found[turn.question.id] = label.verdict == "good"
+    return found
+
+
 def improve(store: Store, question_id: int, side: int, text: str, annotator: str) -> Label:
     """Store a better answer that somebody wrote, preferred to the one it was made from.
 

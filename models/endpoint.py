@@ -40,12 +40,19 @@ class Endpoint:
     """The address and key of a server; safe to use from several threads at once.
 
     base_url: the part before `/chat/completions`, usually ending in `/v1`.
-    timeout_seconds: how long the server may be silent before the request is given up.
+    timeout_seconds: how long the server may be silent before the request is given up. name: what it is called in
+    sentences, for a worker of ours, whose address says nothing to anybody; "" for its address.
     """
 
     base_url: str
     api_key: str
     timeout_seconds: float = 300.0
+    name: str = ""
+
+    @property
+    def where(self) -> str:
+        """What the server is called in sentences."""
+        return self.name or self.base_url
 
     def __repr__(self) -> str:
         return f"Endpoint({self.base_url!r})"
@@ -92,7 +99,7 @@ class Endpoint:
         while len(answers) < n:
             body = request_body(model, messages, replace(sampling, seed=seed + len(answers)), stream=False)
             body["n"] = n - len(answers)
-            answers += completions(self._request("POST", "/chat/completions", body), self.base_url, self.api_key.strip())
+            answers += completions(self._request("POST", "/chat/completions", body), self.where, self.api_key.strip())
         return answers[:n]
 
     def models(self) -> list[str]:
@@ -116,19 +123,19 @@ class Endpoint:
         model: "base" or "run-<id>". Raises WorkerError when it is unknown or the text too long, and as `stream` does.
         """
         body = {"model": model, "messages": messages, "response": response}
-        return token_logps(self._request("POST", "/token_logps", body), self.base_url)
+        return token_logps(self._request("POST", "/token_logps", body), self.where)
 
     def _models(self) -> list[dict[str, Any]]:
         try:
             return [{**entry, "id": entry["id"]} for entry in self._request("GET", "/models", None)["data"]]
         except (KeyError, TypeError) as error:
-            raise strange(self.base_url) from error
+            raise strange(self.where) from error
 
     def client(self) -> httpx.Client:
         """Open a connection. A proxy from the environment is used for other machines, never for this one."""
         key = self.api_key.strip()
         if not (key.isascii() and key.isprintable()):
-            raise WorkerError(f"The API key for {self.base_url} holds characters that no key has. Copy it again.")
+            raise WorkerError(f"The API key for {self.where} holds characters that no key has. Copy it again.")
         url = httpx.URL(self.base_url)
         timeout = httpx.Timeout(self.timeout_seconds, connect=10.0)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -151,24 +158,24 @@ class Endpoint:
         try:
             return response.json()
         except (ValueError, RecursionError) as error:
-            raise strange(self.base_url) from error
+            raise strange(self.where) from error
 
     def refused(self, response: httpx.Response, content: bytes) -> WorkerError:
         """Turn an answer that is none into a sentence; a server that repeats the key does not get it shown."""
-        error = refusal(self.base_url, response.status_code, content, self.api_key.strip())
+        error = refusal(self.where, response.status_code, content, self.api_key.strip(), speaks_for_itself=bool(self.name))
         error.status, error.retry_after = response.status_code, _seconds(response.headers.get("retry-after"))
         return error
 
     def unreachable(self, error: Exception) -> WorkerError:
         """Turn a failure of the connection into a sentence."""
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            return WorkerError(f"Nothing answers at {self.base_url} ({error}). Is the server running there?")
+            return WorkerError(f"Nothing answers at {self.where} ({error}). Is the server running there?")
         if isinstance(error, httpx.TimeoutException):
             seconds = f"{self.timeout_seconds:g}"
-            return WorkerError(f"{self.base_url} said nothing for {seconds} seconds. Try again, or ask for less.")
+            return WorkerError(f"{self.where} said nothing for {seconds} seconds. Try again, or ask for less.")
         if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
             return WorkerError(f"{self.base_url} is not an address. It should look like http://127.0.0.1:8000/v1.")
-        return WorkerError(f"The connection to {self.base_url} broke off ({error}). Try again.")
+        return WorkerError(f"The connection to {self.where} broke off ({error}). Try again.")
 
 
 def _seconds(retry_after: str | None) -> float | None:
@@ -212,7 +219,7 @@ class _Exchange:
                     put(endpoint.refused(response, response.read()))
                     return
                 key, with_usage = endpoint.api_key.strip(), "stream_options" in self._body
-                for delta in deltas(response.iter_bytes(), endpoint.base_url, key, with_usage):
+                for delta in deltas(response.iter_bytes(), endpoint.where, key, with_usage):
                     put(delta)
             put(None)
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -76,7 +76,7 @@ class WorkerProcess:
     @property
     def endpoint(self) -> Endpoint:
         """Where it answers; only after `wait` has returned."""
-        return Endpoint(f"http://127.0.0.1:{self._port}/v1", self._token)
+        return Endpoint(f"http://127.0.0.1:{self._port}/v1", self._token, name=f"The worker of {self.name}")
 
     def wait(self, timeout_seconds: float) -> None:
         """Return when the model is loaded. Raises what `failure` returns when it dies, WorkerError after a time out."""

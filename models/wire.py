@@ -210,12 +210,19 @@ def events(chunks: Iterable[bytes]) -> Iterator[str]:
         yield rest[5:].strip().decode("utf-8", "replace")
 
 
-def refusal(where: str, status: int, content: bytes, secret: str = "") -> WorkerError:
-    """Turn an HTTP status other than 200 and its body, without `secret`, into a sentence that says what to do."""
+def refusal(
+    where: str, status: int, content: bytes, secret: str = "", *, speaks_for_itself: bool = False
+) -> WorkerError:
+    """Turn an HTTP status other than 200 and its body, without `secret`, into a sentence that says what to do.
+
+    speaks_for_itself: the server's own sentence says it already, as our worker's do.
+    """
     try:
         said = _message_of(json.loads(content), secret)
     except (ValueError, RecursionError):
         said = ""
+    if said and speaks_for_itself:
+        return WorkerError(said)
     reason = f": {said}" if said else "."
     if 300 <= status < 400:
         return WorkerError(f"{where} sends to another address ({status}){reason} Give that address instead.")

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from errors import NotFoundError
 from storage.judged import majority
-from storage.records import KINDS, MOST_RANKED, Card, Item, Prompt, Response, from_row
+from storage.prompts import messages_hash
+from storage.records import KINDS, MOST_RANKED, Card, Item, Message, Prompt, Response, from_row
+from storage.responses import text_hash
 
 if TYPE_CHECKING:
     from storage.database import Store
@@ -62,6 +64,16 @@ class Items:
                 if inserted.rowcount != 1:
                     raise NotFoundError(f"Response {response_id} does not answer prompt {prompt_id}.")
             return row[0], True
+
+    def find_single(self, project_id: int, messages: list[Message], text: str) -> int | None:
+        """Return the item that shows one response to a conversation alone; None when there is none."""
+        rows = self.store.rows(
+            "SELECT items.id FROM prompts JOIN responses ON responses.prompt_id = prompts.id"
+            " JOIN items ON items.prompt_id = prompts.id AND items.response_key = CAST(responses.id AS TEXT)"
+            " WHERE prompts.project_id = ? AND prompts.content_hash = ? AND responses.content_hash = ?",
+            [project_id, messages_hash(messages), text_hash(text)],
+        )
+        return rows[0]["id"] if rows else None
 
     def get(self, item_id: int) -> Item:
         """Return one item. Raises NotFoundError."""

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from storage.database import Store
 
 
+def text_hash(text: str) -> str:
+    """Return the hash of a response's text (outer white space does not count)."""
+    return hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()
+
+
 class Responses:
     """The responses of a store."""
 
@@ -31,7 +36,7 @@ class Responses:
         author: str | None = None,
     ) -> tuple[int, bool]:
         """Store a response; return its id and whether its text was new for the prompt. See `Response`."""
-        content_hash = hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()
+        content_hash = text_hash(text)
         with self.store.transaction() as db:
             cursor = db.execute(
                 "INSERT INTO responses (prompt_id, text, content_hash, model, run_id, settings, author, created_at)"

@@ -118,6 +118,16 @@ def test_thumbs_and_better_answers_are_labels(room: Room) -> None:
         answered_b.get_by_label("Dislike", exact=True).click()
         expect(page.get_by_text("Labelled bad.")).to_be_visible()
         assert texts(room) == [("bad", ["From the run"])]
+        page.reload()
+        room.go(page)
+        expect(page.locator("#chat-b").get_by_label("Disliked", exact=True)).to_be_visible()
+        expect(page.locator("#chat-a").get_by_label("Disliked", exact=True)).to_have_count(0)
+        page.locator("#annotator input, #annotator textarea").fill(" ")
+        page.locator("#chat-a").get_by_label("Like", exact=True).last.click()
+        expect(page.get_by_text("Write your name at the top")).to_be_visible()
+        page.locator("#annotator input, #annotator textarea").fill("ann")
+        expect(page.locator("#chat-b").get_by_label("Disliked", exact=True)).to_be_visible()
+        expect(page.locator("#chat-a").get_by_label("Liked", exact=True)).to_have_count(0)
         buttons = page.locator("#chat-a .message-buttons-left").last
         buttons.get_by_label("Edit").click()
         page.locator("#chat-a textarea").last.fill("Much better")
@@ -218,3 +228,23 @@ def test_a_vote_is_on_what_the_page_shows_though_the_chat_has_gone_on_elsewhere(
         assert [vote.question_id for vote in room.store.chats.votes(chat.id)] == [shown]
         page.locator("#chat-a").get_by_label("Like", exact=True).click()
         expect(page.get_by_text("gone on on another page")).to_be_visible()
+
+
+def test_another_name_finds_its_own_chat_and_the_first_one_finds_its_own_again(room: Room) -> None:
+    with room.enter() as page:
+        room.go(page)
+        say(page, "Of ann")
+        answered(page)
+        name = page.locator("#annotator input, #annotator textarea")
+        name.fill("bob")
+        name.press("Enter")
+        expect(page.locator("#chat-a [data-testid=user]")).to_have_count(0)
+        say(page, "Of bob")
+        answered(page)
+        name.fill("ann")
+        name.blur()
+        expect(page.locator("#chat-a [data-testid=user]")).to_have_text("Of ann")
+        name.fill("")
+        name.blur()
+        page.wait_for_timeout(300)
+        expect(page.locator("#chat-a [data-testid=user]")).to_have_text("Of ann")

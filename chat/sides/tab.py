@@ -5,7 +5,8 @@ A blind chat shows letters in place of the lists of models, and the names beside
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -13,9 +14,9 @@ import gradio as gr
 from chat import view
 from chat.session import SideBySide
 from chat.speakers import Speaker, speakers
-from chat.transcript import Opened, turns
-from chat.votes import CHOICES
-from errors import ConfigError
+from chat.transcript import Opened, open_chat, turns
+from chat.votes import CHOICES, rate, ratings
+from errors import AppError, ConfigError
 from models.client import Workers
 from storage import Store
 
@@ -27,6 +28,11 @@ LATEX = [
 ]
 NOBODY = ("nobody", "")
 ALWAYS = 2  # sides that are always there
+
+
+def warn(message: str) -> None:
+    """Show a toast. Gradio renders it as HTML, and it may quote what somebody wrote."""
+    gr.Warning(html.escape(message, quote=False))
 
 
 class Side(NamedTuple):
@@ -65,13 +71,39 @@ class Sides:
             frame[side.name] = gr.update(value=view.heading(opened, number) if there else "", visible=masked)
         return frame
 
-    def stored(self, opened: Opened, workers: Workers) -> dict[Any, Any]:
-        """Return the updates that show what was said."""
+    def stored(self, opened: Opened, workers: Workers, annotator: str) -> dict[Any, Any]:
+        """Return the updates that show what was said, and what somebody said of it."""
         updates: dict[Any, Any] = {}
         for number, side in enumerate(self.all[: len(opened.sides)]):
-            updates[side.said] = view.column(opened.turns, number)
+            thumbs = self.thumbs(opened, number, annotator)
+            updates[side.said] = gr.update(value=view.column(opened.turns, number), feedback_value=thumbs)
             updates[side.note] = "" if opened.hides_names else view.idle_note(workers, opened, number)
         return updates
+
+    def thumbs(self, opened: Opened, side: int, annotator: str) -> list[str | None]:
+        """Return what somebody said of each message of a side's model, as the chat component shows it."""
+        if opened.chat is None:
+            return []
+        return view.thumbs(opened.turns, side, ratings(self.store, opened.chat, opened.turns, side, annotator))
+
+    def rate(
+        self, event: gr.LikeData, side: int, annotator: str, chat_id: int | None, painted: list[int], project_id: int | None
+    ) -> Iterator[Any]:
+        """Label one answer good or bad, or take that back; then show what is kept, whatever was pressed."""
+        try:
+            entry = self.touched(chat_id, painted, side, event)
+            good = event.liked if isinstance(event.liked, bool) else None
+            rate(self.store, entry.question_id, side, good, annotator)
+            gr.Info("Taken back." if good is None else f"Labelled {'good' if good else 'bad'}.")
+        except AppError as error:
+            warn(str(error))
+        if chat_id is None:
+            yield gr.skip()
+            return
+        kept = self.thumbs(open_chat(self.store, project_id, chat_id), side, annotator or "")
+        # A thumb follows changes only: what a press changed on the page alone has to be changed here first.
+        yield gr.update(feedback_value=["Like" if thumb is None else None for thumb in kept])
+        yield gr.update(feedback_value=kept)
 
     def live(self, snapshot: SideBySide, hides_names: bool) -> dict[Any, Any]:
         """Return the updates that show what is being said."""
