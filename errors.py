@@ -7,6 +7,7 @@ Owns the exception classes every package raises for its users. It does not know 
 from __future__ import annotations
 
 import functools
+import html
 from collections.abc import Callable
 from typing import Any
 
@@ -66,10 +67,15 @@ class DivergedError(TrainingError):
     """The loss or the gradient of a run stopped being a number."""
 
 
+def as_toast(sentence: str) -> str:
+    """Return a sentence for a toast: those are HTML, and it may quote what somebody wrote."""
+    return html.escape(sentence, quote=False)
+
+
 def reported(notify: Callable[[str], Any], otherwise: Callable[[], Any]) -> Callable:
     """Make a decorator for page callbacks that shows an `AppError` instead of failing.
 
-    notify: shows one message on the page (a toast).
+    notify: shows one message on the page, given `as_toast`.
     otherwise: gives what the callback returns after an error (leave everything as it is).
     Anything that is not an `AppError` propagates with its traceback to the log.
     """
@@ -80,7 +86,7 @@ def reported(notify: Callable[[str], Any], otherwise: Callable[[], Any]) -> Call
             try:
                 return callback(*args, **kwargs)
             except AppError as error:
-                notify(str(error))
+                notify(as_toast(str(error)))
                 return otherwise()
 
         return guarded

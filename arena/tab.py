@@ -5,7 +5,6 @@ Every callback reads the page, calls one function of `desk` and returns updates.
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,7 @@ from storage import Store
 
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 AT_ONCE = {**PRIVATE, "queue": False}
-
-
-def warn(message: str) -> None:
-    """Show a toast. Gradio renders it as HTML, and it may quote what somebody wrote."""
-    gr.Warning(html.escape(message, quote=False))
-
-
-guarded = reported(warn, gr.skip)
+guarded = reported(gr.Warning, gr.skip)
 
 
 def build(page: gr.Blocks, tab: gr.Tab, tabs: gr.Tabs, store: Store, project: gr.Dropdown, workers: Workers) -> Desk:

@@ -19,17 +19,17 @@ from chat.composer.tab import Composer
 from chat.library.tab import Library
 from chat.session import Question, SideBySide, ask
 from chat.settings.tab import Settings
-from chat.sides.tab import Sides, warn
+from chat.sides.tab import Sides
 from chat.speakers import Speaker, find, speakers
 from chat.streams import Streams
 from chat.transcript import Opened, begin, fresh, open_chat, reopen
-from errors import AppError, ConfigError, reported
+from errors import AppError, ConfigError, as_toast, reported
 from models.client import Workers
 from storage import Store
 
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 AT_ONCE = {**PRIVATE, "queue": False}
-guarded = reported(warn, gr.skip)
+guarded = reported(gr.Warning, gr.skip)
 
 
 def build(
@@ -118,7 +118,7 @@ class ChatTab:
         try:
             entry = self.sides.touched(chat_id, painted, side, event)
         except AppError as error:
-            warn(str(error))
+            gr.Warning(as_toast(str(error)))
             yield gr.skip()
             return
         yield from self._asked(request, self.store.chats.message(entry.question_id).content, chat_id, values, entry.question_id)
@@ -139,7 +139,7 @@ class ChatTab:
             votes.improve(self.store, entry.question_id, side, view.written(str(event.value)), annotator)
             gr.Info("Kept: your text is labelled better than the answer.")
         except AppError as error:
-            warn(str(error))
+            gr.Warning(as_toast(str(error)))
         yield gr.skip() if chat_id is None else self._updates(open_chat(self.store, project_id, chat_id), annotator)
 
     def _asked(
@@ -157,7 +157,7 @@ class ChatTab:
             )
             yield from self._stream(page, question)
         except AppError as error:
-            warn(str(error))
+            gr.Warning(as_toast(str(error)))
             if chat_id is None or self.streams.is_busy(page):
                 yield gr.skip()
             else:  # what was written over a message does not stay there as if it had been asked
@@ -204,7 +204,7 @@ class ChatTab:
         try:
             votes.vote(self.store, painted[-1], choice, annotator)
         except AppError as error:
-            warn(str(error))  # the page may not know yet why
+            gr.Warning(as_toast(str(error)))  # the page may not know yet why
         opened = open_chat(self.store, project_id, self.store.chats.message(painted[-1]).chat_id)
         return {**self._frame(opened), **self.library.updates(opened)}
 

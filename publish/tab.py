@@ -5,7 +5,6 @@ Everything shown is read from the run's folder, so a reload, a restart of the ap
 
 from __future__ import annotations
 
-import html
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,7 @@ from storage import Store
 
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 AT_ONCE = {**PRIVATE, "queue": False}  # gradio shows toasts only for what went through its queue
-
-
-def warn(message: str) -> None:
-    """Show a toast. Gradio renders it as HTML, and it may quote what somebody wrote."""
-    gr.Warning(html.escape(message, quote=False))
-
-
-guarded = reported(warn, gr.skip)
+guarded = reported(gr.Warning, gr.skip)
 
 ADAPTER_TEXT = """### The adapter
 What was learned, as one small zip in peft's format. It needs its base model; the card inside says which, and how to load it."""

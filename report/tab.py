@@ -6,7 +6,6 @@ of people and models reach the page escaped, or as values of components.
 
 from __future__ import annotations
 
-import html
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,14 +27,7 @@ HEAT_TEXT = (
     " above; the first chosen run is compared with its base model."
 )
 OPEN_TEXT = "Was it a slip? Open a label that the run contradicts, look at it again, and say what is right."
-
-
-def _warn(message: str) -> None:
-    """Show a toast. Gradio renders it as HTML, and it may quote what somebody wrote."""
-    gr.Warning(html.escape(message, quote=False), title="That did not work", duration=20)
-
-
-guarded = reported(_warn, gr.skip)
+guarded = reported(gr.Warning, gr.skip)
 
 
 def build(
@@ -163,12 +155,9 @@ class ReportTab:
             return [*[gr.skip()] * 4, *self._state(panel)]
         return self._everything(chosen or [])
 
-    def compare_tokens(self, chosen: list[int] | None, prompt: str, response: str) -> Any:
+    @reported(gr.Warning, str)  # an old picture beside another text would mislead
+    def compare_tokens(self, chosen: list[int] | None, prompt: str, response: str) -> str:
         """Show which tokens of an answer the first chosen run finds more or less likely than the base."""
-        return self._compared(chosen, prompt, response) or ""  # an old picture beside another text would mislead
-
-    @reported(_warn, str)
-    def _compared(self, chosen: list[int] | None, prompt: str, response: str) -> str:
         return f'<div class="report">{heat.ask(self.workers, view.first(self.store, chosen or []), prompt, response)}</div>'
 
     @guarded

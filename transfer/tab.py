@@ -6,7 +6,6 @@ running generation from `jobs`, so a reloaded page finds both again.
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from errors import AppError, reported
+from errors import AppError, as_toast, reported
 from models.client import Sampling, Workers
 from storage import Store
 from transfer.desk import DEMO, IN_TURN, SHOWN_AS, Desk, Overview, import_line, job_line
@@ -57,12 +56,7 @@ COPY_TEXT = """### Keep a copy
 All projects, labels and finished runs in one file. `python app.py restore FILE` brings them back."""
 
 
-def _warn(message: str) -> None:
-    """Show a toast. Gradio renders it as HTML, and it may quote a file."""
-    gr.Warning(html.escape(message, quote=False), title="That did not work", duration=20)
-
-
-guarded = reported(_warn, gr.skip)
+guarded = reported(gr.Warning, gr.skip)
 
 
 def build(
@@ -296,14 +290,14 @@ class DataTab:
                 project_id, new_name, upload, hub, format_name, chosen_columns(format_name, columns), keep_good
             )
         except AppError as error:
-            _warn(str(error))
+            gr.Warning(as_toast(str(error)))
             yield *nothing, *self.look(project_id)
             return
         while (state := self.desk.imports.state) and state.running:
             yield *nothing, *self.look(project_id)
             time.sleep(LOOK_SECONDS)
         if state.report is None:
-            _warn(state.message)
+            gr.Warning(as_toast(state.message))
             yield *nothing, *self.look(project_id)
         else:
             went_into = state.report.project_id

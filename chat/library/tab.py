@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import tempfile
 import time
 from pathlib import Path
@@ -18,14 +17,7 @@ from storage import Store
 COLUMNS = ("Number", "Conversation", "Models", "Questions", "Votes", "Begun")
 MOST_LETTERS = 80
 HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
-
-
-def warn(message: str) -> None:
-    """Show a toast. Gradio renders it as HTML, and it may quote what somebody wrote."""
-    gr.Warning(html.escape(message, quote=False))
-
-
-guarded = reported(warn, gr.skip)
+guarded = reported(gr.Warning, gr.skip)
 
 
 class Library:

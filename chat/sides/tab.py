@@ -5,7 +5,6 @@ A blind chat shows letters in place of the lists of models, and the names beside
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from chat.session import SideBySide
 from chat.speakers import Speaker, speakers
 from chat.transcript import Opened, open_chat, turns
 from chat.votes import CHOICES, rate, ratings
-from errors import AppError, ConfigError
+from errors import AppError, ConfigError, as_toast
 from models.client import Workers
 from storage import Store
 
@@ -28,11 +27,6 @@ LATEX = [
 ]
 NOBODY = ("nobody", "")
 ALWAYS = 2  # sides that are always there
-
-
-def warn(message: str) -> None:
-    """Show a toast. Gradio renders it as HTML, and it may quote what somebody wrote."""
-    gr.Warning(html.escape(message, quote=False))
 
 
 class Side(NamedTuple):
@@ -96,7 +90,7 @@ class Sides:
             rate(self.store, entry.question_id, side, good, annotator)
             gr.Info("Taken back." if good is None else f"Labelled {'good' if good else 'bad'}.")
         except AppError as error:
-            warn(str(error))
+            gr.Warning(as_toast(str(error)))
         if chat_id is None:
             yield gr.skip()
             return

@@ -5,7 +5,6 @@ Text of people and models reaches the page only as values of Markdown components
 
 from __future__ import annotations
 
-import html
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -25,14 +24,7 @@ BUTTONS = {
 }
 DECIDE_TEXT = """What you decide is the item's **final label**: it stands above the votes when a run learns from the majority. A vote
 that changes later takes it back. An item used as a **check** is mixed in among others, to see how well people do."""
-
-
-def _warn(message: str) -> None:
-    """Show a toast. Gradio renders it as HTML, and it may quote what somebody wrote."""
-    gr.Warning(html.escape(message, quote=False), title="That did not work", duration=20)
-
-
-guarded = reported(_warn, gr.skip)
+guarded = reported(gr.Warning, gr.skip)
 
 
 def table(columns: tuple[str, ...], elem_id: str, max_height: int = 420) -> gr.Dataframe:
