@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from errors import ModelError
+import re
+
+from errors import ModelError, NotFoundError
 from models import catalog
 from models.protocol import ChatRequest, ProtocolError
 from models.service import BASE, Prepared, Service
 from publish.source import list_finished, provenance
 from storage import Run, Store
+
+_RUN = re.compile(r"run-([1-9][0-9]{0,17})")
 
 
 class PublishedService(Service):
@@ -18,6 +22,8 @@ class PublishedService(Service):
         super().__init__(model, store.folder / "runs", device)
         self._store = store
         self._identity = catalog.identity(model)
+        # A run is read once: a base without a recorded identity is hashed for it, and every request asks.
+        self._fitting: dict[tuple[int, float], bool] = {}
 
     def names(self) -> list[str]:
         """Return the names that can be asked for now: the base first, then its finished runs by number."""
@@ -26,17 +32,28 @@ class PublishedService(Service):
 
     def prepare(self, request: ChatRequest) -> Prepared:
         """Find the adapter and render the prompt, as the worker does. Raises ProtocolError for a name not served."""
-        served = self.names()
-        if request.model not in served:
-            raise ProtocolError(
-                f'There is no model "{request.model}" here, only {", ".join(served)}.', 404, "not_found_error"
-            )
+        if not self._serves(request.model):
+            served = ", ".join(self.names())
+            raise ProtocolError(f'There is no model "{request.model}" here, only {served}.', 404, "not_found_error")
         return super().prepare(request)
+
+    def _serves(self, name: str) -> bool:
+        found = _RUN.fullmatch(name)
+        if found is None:
+            return name == BASE
+        try:
+            run = self._store.runs.get(int(found[1]))
+        except NotFoundError:
+            return False
+        return run.adapter is not None and self._fits(run)
 
     def _fits(self, run: Run) -> bool:
         """Say whether a run was trained on this base: by what it wrote then, else by its base's name."""
-        recorded = provenance(self._store, run).get("base_identity")
+        known = run.id, run.created_at  # a restored backup may give the number to another run
         try:
-            return (recorded or catalog.identity(run.model)) == self._identity
-        except ModelError:
+            if known not in self._fitting:
+                recorded = provenance(self._store, run).get("base_identity")
+                self._fitting[known] = (recorded or catalog.identity(run.model)) == self._identity
+            return self._fitting[known]
+        except ModelError:  # not kept: the folder may come back
             return False

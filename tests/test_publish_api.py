@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,10 @@ import pytest
 from tests.publish_world import finished_run
 from tests.tiny_models import save_tiny_adapter, save_tiny_model
 
+from models import catalog
 from models.client import Endpoint, Sampling, Workers
 from publish import api
+from publish.served import PublishedService
 from publish.source import PublishError
 from storage import Run, Store
 
@@ -157,6 +160,27 @@ def test_a_run_that_finishes_later_is_served_at_once(served: Served) -> None:
     assert served.endpoint.models() == ["base", "run-1", f"run-{later.id}"]
     answer = post(served, {"model": f"run-{later.id}", "messages": MESSAGES})
     assert answer.status_code == 404 and served.endpoint.complete("base", MESSAGES, GREEDY)
+
+
+def test_a_runs_base_is_hashed_once_however_often_it_is_asked_for(store, project, tmp_path, monkeypatch) -> None:
+    """These runs kept no identity of their base, as runs of an early version."""
+    model, hashed, identity = save_tiny_model(tmp_path / "model"), [], catalog.identity
+    away = model.rename(tmp_path / "away")
+    for folder in (away, away, model):
+        created = store.runs.create(project.id, "dpo", str(folder), {}, [])
+        store.runs.end(created.id, "finished", "Finished.", adapter=f"runs/run-{created.id}/adapter")
+
+    def counted(name: str) -> str:
+        hashed.append(name)
+        return identity(name)
+
+    monkeypatch.setattr(catalog, "identity", counted)
+    service = PublishedService(store, str(away))
+    for _ in range(3):
+        assert service.names() == ["base", "run-1", "run-2"]
+    assert hashed.count(str(away)) == 3  # the service's own, and each run's
+    shutil.copytree(away, model)
+    assert service.names() == ["base", "run-1", "run-2", "run-3"]  # its base is back
 
 
 def test_it_does_not_start_without_a_good_key_and_says_how_to_make_one(tmp_path: Path) -> None:
