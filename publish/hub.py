@@ -8,7 +8,6 @@ up appears in one commit or not at all. Does not know torch, nor who asked.
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 from collections.abc import Callable
@@ -20,9 +19,9 @@ import httpx
 
 from errors import AppError
 from publish import adapter, merging
-from training.background import MORE, Work
 from publish.source import PublishError, finished
 from storage import Store
+from training.background import MORE, Work, exit_code
 
 PUSH = Work(
     "push", "pushing", "publish.hub",
@@ -202,19 +201,12 @@ def _explained(error: BaseException, name: str, known: str) -> BaseException:
 
 def main(arguments: list[str] | None = None) -> int:
     """Push from the command line; return 0, or 2 when it could not be done."""
-    parser = argparse.ArgumentParser(prog="python -m publish.hub", description="Push a run to a model hub.")
-    parser.add_argument("--data", type=Path, required=True, help="the data folder")
-    parser.add_argument("--run", type=int, required=True, help="number of the run")
+    parser = PUSH.parser("Push a run to a model hub.")
     parser.add_argument("--name", required=True, help="OWNER/NAME, or NAME in one's own account")
     parser.add_argument("--merged", action="store_true", help="push the merged weights instead of the adapter")
     parser.add_argument("--public", action="store_true", help="let everybody see it")
     given = parser.parse_args(arguments)
-    try:
-        execute(Store(given.data), given.run, given.name, given.merged, not given.public)
-    except AppError as error:
-        print(error, flush=True)
-        return 2
-    return 0
+    return exit_code(lambda: execute(Store(given.data), given.run, given.name, given.merged, not given.public))
 
 
 if __name__ == "__main__":

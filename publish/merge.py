@@ -8,7 +8,6 @@ started it, nor where the weights go from there.
 
 from __future__ import annotations
 
-import argparse
 import errno
 import json
 import os
@@ -22,11 +21,11 @@ from errors import AppError, ModelError
 from models import catalog
 from publish import merging
 from publish.adapter import CARD, check_space
-from training.background import MORE
 from publish.card import merged_card
 from publish.merging import DTYPES, MERGE
 from publish.source import PROVENANCE, PublishError, base_of, finished, provenance
 from storage import Run, Store
+from training.background import MORE, exit_code
 
 # The tokenizer's files and the like, card and index besides.
 SMALL_BYTES = 64 << 20
@@ -158,18 +157,11 @@ def _explained(error: BaseException, folder: Path) -> BaseException:
 
 def main(arguments: list[str] | None = None) -> int:
     """Merge from the command line; return 0, or 2 when it could not be done."""
-    parser = argparse.ArgumentParser(prog="python -m publish.merge", description="Merge a run into its base's weights.")
-    parser.add_argument("--data", type=Path, required=True, help="the data folder")
-    parser.add_argument("--run", type=int, required=True, help="number of the run")
+    parser = MERGE.parser("Merge a run into its base's weights.")
     parser.add_argument("--out", type=Path, required=True, help="an empty folder, or one that is made")
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help="auto keeps the base's")
     given = parser.parse_args(arguments)
-    try:
-        execute(Store(given.data), given.run, given.out, given.dtype)
-    except AppError as error:
-        print(error, flush=True)
-        return 2
-    return 0
+    return exit_code(lambda: execute(Store(given.data), given.run, given.out, given.dtype))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from publish.adapter import pack
-from training.background import Work
 from publish.source import PublishError, finished
 from storage import Store
+from training.background import Work
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 MERGE = Work(

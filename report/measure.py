@@ -9,20 +9,18 @@ Does not know who started it, nor how the report looks.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from errors import AppError, TrainingError
+from errors import TrainingError
 from models import catalog
 from report.job import MEASURING, checked
 from report.measured import Contradicted, Example, Measured, figures_of, read, write
 from storage import Run, Store
-from training.background import MORE
+from training.background import MORE, exit_code
 from training.config import TrainingConfig
 from training.dataset import examples_for, learned_before
 from training.report import References
@@ -160,17 +158,10 @@ def _contradicted(scored: Sequence[tuple[Example, Any]], rows: Sequence[dict[str
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure from the command line; return 0, or 2 when it could not be done."""
-    parser = argparse.ArgumentParser(prog="python -m report.measure", description="Measure what a run has learned.")
-    parser.add_argument("--data", type=Path, required=True, help="the data folder")
-    parser.add_argument("--run", type=int, required=True, help="number of the run")
+    parser = MEASURING.parser("Measure what a run has learned.")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     given = parser.parse_args(arguments)
-    try:
-        execute(Store(given.data), given.run, given.device)
-    except AppError as error:
-        print(error, flush=True)
-        return 2
-    return 0
+    return exit_code(lambda: execute(Store(given.data), given.run, given.device))
 
 
 if __name__ == "__main__":

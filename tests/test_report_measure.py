@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
+from tests.background_world import check_death_is_told, last_word
+from tests.background_world import trained as trained_run
 from tests.tiny_models import save_tiny_model
 from tests.training_world import label_pairs, label_singles, tiny_config
 
@@ -18,23 +20,17 @@ from models.loading import load_base
 from models.prompting import render
 from report import job, measure
 from report.measured import Measured, read
-from storage import Project, Run, Store
 from training import job as training_job
 from training import run
 from training.background import Progress
 
 
+trained = partial(trained_run, held_out_share=0.25)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
-
-
-def trained(store: Store, project: Project, method: str, model: Path, **overrides: object) -> Run:
-    settings = {"held_out_share": 0.25, **overrides}
-    created = training_job.create(store, project, tiny_config(store, project, method, model, **settings))
-    ended = run.execute(store, created.id)
-    assert ended.state == "finished", ended.message
-    return ended
 
 
 def logps(model: torch.nn.Module, tokenizer, messages: list[dict[str, str]], text: str) -> tuple[float, int]:
@@ -191,26 +187,11 @@ def test_what_cannot_be_measured_is_refused_with_words(store, project, model) ->
 
 def test_a_process_of_its_own_measures_and_any_page_sees_how_far_it_is(store, project, tmp_path) -> None:
     label_pairs(store, project, 4)
-    ended = trained(store, project, "dpo", save_tiny_model(tmp_path / "model"))
-    assert job.status(store, ended) == Progress()
-    freed: list[bool] = []
-    job.start(store, ended.id, "cpu", lambda: freed.append(True))
-    assert freed and job.status(Store(store.folder), ended).active
-    with pytest.raises(TrainingError, match="at work already"):
-        job.start(store, ended.id, "cpu")
-    until = time.monotonic() + 120
-    while job.status(store, ended).active and time.monotonic() < until:
-        time.sleep(0.05)
-    assert job.status(store, ended).line.startswith("Run 1 is measured: 4 examples and 4 prompts in")
+    ended, freed = trained(store, project, "dpo", save_tiny_model(tmp_path / "model")), []
+    said = last_word(job.MEASURING, store, ended.id, lambda: job.start(store, ended.id, "cpu", lambda: freed.append(1)))
+    assert said.startswith("Run 1 is measured: 4 examples and 4 prompts in") and freed == [1]
     assert read(store.runs.folder(ended.id)).trained.examples == 3
 
 
-def test_a_measuring_that_died_says_so(store, project, model, monkeypatch) -> None:
-    label_pairs(store, project, 4)
-    created = training_job.create(store, project, tiny_config(store, project, "dpo", model))
-    log = store.runs.folder(created.id) / job.MEASURING.log_name()
-    log.parent.mkdir(parents=True)
-    log.write_text("12:00:00 Scoring 9,000 examples …\n", encoding="utf-8")
-    assert job.status(store, created) == Progress("Scoring 9,000 examples …", True)
-    monkeypatch.setattr("training.background.START_SECONDS", 0.0)
-    assert job.status(store, created) == Progress(job.MEASURING.died)
+def test_a_measuring_that_died_says_so(store, project, monkeypatch) -> None:
+    check_death_is_told(job.MEASURING, store, project, "Scoring 9,000 examples …", monkeypatch)

@@ -6,13 +6,13 @@ import math
 import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
 from sklearn.metrics import average_precision_score
+from tests.background_world import check_death_is_told, last_word, trained
 from tests.tiny_models import save_tiny_model
 from tests.training_world import label_pairs, label_singles, tiny_config
 
@@ -21,7 +21,7 @@ from labeling.queue import lease_cards
 from labeling.settings import LabelingSettings
 from models.loading import load_base
 from models.prompting import render
-from storage import Project, Run, Store
+from storage import Project, Store
 from training import job, ordering, run, score
 from training.config import build
 from training.dataset import summarise
@@ -35,13 +35,6 @@ LABELLED, HELD_OUT, WRONG_SHARE = 60, 40, 0.1
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
-
-
-def trained(store: Store, project: Project, method: str, model: Path, **overrides: object) -> Run:
-    created = job.create(store, project, tiny_config(store, project, method, model, **overrides))
-    ended = run.execute(store, created.id)
-    assert ended.state == "finished", ended.message
-    return ended
 
 
 def add_pair(store: Store, project: Project, question: str, texts: tuple[str, str], chosen: int | None) -> int:
@@ -237,24 +230,9 @@ def test_what_cannot_score_is_refused_with_words(store, project, model) -> None:
 def test_a_process_of_its_own_scores_and_any_page_sees_how_far_it_is(store, project, tmp_path) -> None:
     label_pairs(store, project, 4)
     ended = trained(store, project, "dpo", save_tiny_model(tmp_path / "model"))
-    assert ordering.status(store, ended) == Progress()
-    ordering.start(store, ended.id, "cpu")
-    assert ordering.status(Store(store.folder), ended).active
-    with pytest.raises(TrainingError, match="at work already"):
-        ordering.start(store, ended.id, "cpu")
-    until = time.monotonic() + 120
-    while ordering.status(store, ended).active and time.monotonic() < until:
-        time.sleep(0.05)
-    assert ordering.status(store, ended).line.startswith("Run 1 scored 4 of 4 pairs; of 4 decided by votes")
-    assert store.items.get(1).margin is not None
+    said = last_word(ordering.SCORING, store, ended.id, lambda: ordering.start(store, ended.id, "cpu"))
+    assert said.startswith("Run 1 scored 4 of 4 pairs; of 4 decided by votes") and store.items.get(1).margin is not None
 
 
-def test_a_scoring_that_died_says_so(store, project, model, monkeypatch) -> None:
-    label_pairs(store, project, 4)
-    created = job.create(store, project, tiny_config(store, project, "dpo", model))
-    log = store.runs.folder(created.id) / ordering.SCORING.log_name()
-    log.parent.mkdir(parents=True)
-    log.write_text("12:00:00 512 of 9,000 pairs scored …\n", encoding="utf-8")
-    assert ordering.status(store, created) == Progress("512 of 9,000 pairs scored …", True)
-    monkeypatch.setattr("training.background.START_SECONDS", 0.0)
-    assert ordering.status(store, created) == Progress(ordering.SCORING.died)
+def test_a_scoring_that_died_says_so(store, project, monkeypatch) -> None:
+    check_death_is_told(ordering.SCORING, store, project, "512 of 9,000 pairs scored …", monkeypatch)

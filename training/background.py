@@ -6,6 +6,7 @@ lock and its log there. The same words are used where the work is done in this p
 
 from __future__ import annotations
 
+import argparse
 import sys
 import threading
 import time
@@ -90,6 +91,13 @@ class Work:
         # The thread takes the exit code, so that no zombie is left.
         threading.Thread(target=process.wait, daemon=True, name=f"{self.name}-{run_id}").start()
 
+    def parser(self, about: str) -> argparse.ArgumentParser:
+        """Return what reads the words that `start` gives its process. about: what it does, for --help."""
+        parser = argparse.ArgumentParser(prog=f"python -m {self.module}", description=about)
+        parser.add_argument("--data", type=Path, required=True, help="the data folder")
+        parser.add_argument("--run", type=int, required=True, help="number of the run")
+        return parser
+
     def stop(self, store: Store, run_id: int) -> None:
         """Ask the work to stop at the next place where it can, if it is being done."""
         if self.status(store, run_id).active:
@@ -145,3 +153,13 @@ def scorable(store: Store, run_id: int, purpose: str) -> Run:
     if active := job.reconcile(store):
         raise TrainingError(f"Run {active.id} is still training. Wait for it, or cancel it first.")
     return run
+
+
+def exit_code(do: Callable[[], object]) -> int:
+    """Do the work of this process; return 0, or 2 when it could not be done, after saying why."""
+    try:
+        do()
+    except AppError as error:
+        print(error, flush=True)
+        return 2
+    return 0

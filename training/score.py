@@ -8,19 +8,17 @@ there is something to do. Does not know who started it, nor how the order of lab
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from errors import AppError, TrainingError
+from errors import TrainingError
 from models import catalog
 from storage import Run, Store
-from training.background import MORE
+from training.background import MORE, exit_code
 from training.config import TrainingConfig
 from training.dataset import PairedExample
 from training.ordering import SCORING, checked
@@ -157,17 +155,10 @@ def _ready(
 
 def main(arguments: list[str] | None = None) -> int:
     """Score from the command line; return 0, or 2 when it could not be done."""
-    parser = argparse.ArgumentParser(prog="python -m training.score", description="Score a project's pairs by a run.")
-    parser.add_argument("--data", type=Path, required=True, help="the data folder")
-    parser.add_argument("--run", type=int, required=True, help="number of the run")
+    parser = SCORING.parser("Score a project's pairs by a run.")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     given = parser.parse_args(arguments)
-    try:
-        execute(Store(given.data), given.run, given.device)
-    except AppError as error:
-        print(error, flush=True)
-        return 2
-    return 0
+    return exit_code(lambda: execute(Store(given.data), given.run, given.device))
 
 
 if __name__ == "__main__":
