@@ -62,7 +62,7 @@ def body(store: Store, runs: Sequence[Reported]) -> str:
     ]
     shared = [sections.section("Training", escaped(sections.FALLING), curves(lines))]
     if len(runs) > 1:
-        shared.insert(0, sections.section("Figures", FIGURES_WHY, _table(runs)))
+        shared.insert(0, sections.section("Figures", FIGURES_WHY, _table(store, runs)))
     own = [_of(each, alone=len(runs) == 1) for each in runs]
     # Alone, a run's first words come before its curves.
     parts = [own[0][0], *shared, *own[0][1]] if len(runs) == 1 else [*shared, *(part for first, rest in own for part in (first, *rest))]
@@ -151,12 +151,29 @@ ROWS: tuple[tuple[str, Callable[[Measured], str]], ...] = (
 )
 
 
-def _table(runs: Sequence[Reported]) -> str:
+def _labels_used(store: Store, runs: Sequence[Reported]) -> list[str]:
+    """Say how many labels each run used, and how many of them are those of the first, or of one before it."""
+    used = [set(store.runs.label_ids(each.run.id)) for each in runs]
+    told = []
+    for place, each in enumerate(runs):
+        # A copy of a label has another number: what is equal is told by the snapshots.
+        same = [other.run.id for other in runs[:place] if other.run.snapshot == each.run.snapshot]
+        shared = len(used[place] & used[0])
+        words = f"{len(used[place]):,}"
+        if same:
+            words += f", the same as run {same[0]}"
+        elif place:
+            words += f", {shared:,} of them also in run {runs[0].run.id}" if shared else f", others than run {runs[0].run.id}"
+        told.append(words)
+    return told
+
+
+def _table(store: Store, runs: Sequence[Reported]) -> str:
     """Return the figures of several runs, one column each."""
     heads = "".join(f"<th>{escaped(each.title)}</th>" for each in runs)
     told: list[tuple[str, list[str]]] = [
         ("Model", [escaped(each.run.model) for each in runs]),
-        ("Labels used", [escaped(each.run.snapshot or "–") for each in runs]),
+        ("Labels used", _labels_used(store, runs)),
         ("Steps", [str(each.run.step) for each in runs]),
         ("Loss, last step", [number(each.run.summary["loss"]) if "loss" in each.run.summary else "–" for each in runs]),
     ]

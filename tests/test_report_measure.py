@@ -24,7 +24,6 @@ from training import job as training_job
 from training import run
 from training.background import Progress
 
-
 trained = partial(trained_run, held_out_share=0.25)
 
 

@@ -8,10 +8,12 @@ from html.parser import HTMLParser
 
 import pytest
 from tests.report_world import HOSTILE, finished_run, measured_run, without_held_out
+from tests.training_world import label_pairs
 
 from errors import NotFoundError, StorageError, TrainingError
 from report import page, sections
 from report.intervals import Interval
+from training.config import TrainingConfig
 from training.methods import METHODS
 
 VOID = {"meta", "rect", "line", "polyline", "img", "br"}
@@ -110,6 +112,17 @@ def test_several_runs_lie_over_each_other_and_beside_each_other(store, project) 
     assert html.count("<td>not measured</td>") == len(page.ROWS) and page.NOT_MEASURED in html
     alone = page.report(store, [1])
     assert "<h2>" not in alone and "report-run-0" not in alone and "<table>" not in alone
+
+
+def test_the_labels_of_runs_are_counted_and_compared(store, project) -> None:
+    label_pairs(store, project, 5)
+    for labels in ([1, 2, 3], [1, 2, 3], [2, 3, 4, 5], [4, 5]):
+        run = store.runs.create(project.id, "dpo", "demo", TrainingConfig().to_dict(), labels)
+        store.runs.end(run.id, "finished", "Done.", adapter="a")
+    html = page.report(store, [1, 2, 3, 4])
+    assert re.search("<th>Labels used</th>(.*?)</tr>", html)[1] == (
+        "<td>3</td><td>3, the same as run 1</td><td>4, 2 of them also in run 1</td><td>2, others than run 1</td>"
+    )
 
 
 def test_the_table_and_the_bars_say_the_same_figures(store, project) -> None:
