@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from tests.test_app_commands import command, refusal, result
+from tests.command_line import command, refusal, result
 
 NAMES = ("cat", "ann", "bob")  # not in order: the answer's names are
 LABELS = ("a", "b", "tie", "both_bad")

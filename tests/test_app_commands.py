@@ -4,35 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.command_line import ROOT, refusal, result
+
 REAL_FILES = ROOT.parent / "shared" / "data"
-
-
-def command(*words: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "app.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=540)
-
-
-def result(*words: str) -> dict[str, Any]:
-    """Run a command with --json; return the object that is its last line."""
-    done = command(*words, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def refusal(*words: str) -> str:
-    """Run a command that must fail in the agreed way: exit code 2 and one line."""
-    done = command(*words)
-    assert done.returncode == 2, (done.stdout, done.stderr)
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
-    return lines[0]
 
 
 def preference_file(path: Path, rows: int = 24) -> Path:

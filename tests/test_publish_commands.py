@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.command_line import command, refusal, result
 from tests.publish_world import GREEDY, elsewhere, finished_run
 from tests.tiny_models import save_tiny_model
 
 from storage import Store
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def command(*words: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "app.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
-
-
-def result(*words: str) -> dict[str, Any]:
-    done = command(*words, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def refusal(*words: str) -> str:
-    done = command(*words)
-    assert done.returncode == 2 and "Traceback" not in done.stderr, (done.stdout, done.stderr)
-    return done.stderr.strip().splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
