@@ -1,29 +1,56 @@
 """What a person does on the Arena tab, each action one call. Does not know the page's components.
 
-Owns the one match or sampling that runs in the background.
+Owns what runs in the background: one match, and one round of each project.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Any
+from dataclasses import dataclass, field
 
 from arena import matches, rounds, view
+from arena.next_round import RoundReport, Step, go, next_step, opponents
 from arena.ranking import ranking
 from chat.speakers import Speaker, find, speakers
-from errors import ConfigError
-from models import catalog
+from errors import AppError, ConfigError
 from models.client import Sampling, Workers
-from storage import Project, Run, Store
-from training import job
-from training.config import build, settings_of
-from training.dataset import summarise
-from training.defaults import ON_TOP_SHARE
+from storage import Project, Store
+from storage.comparisons import Played
 from transfer.candidates.batch import Progress
-from transfer.candidates.generate import GenerateReport
-from transfer.jobs import Jobs
+from transfer.jobs import Jobs, JobState
 
 HELD_OUT, WRITTEN = "held out", "written"
+
+
+@dataclass
+class AtWork:
+    """A project's round in the background. enough: set once the labels there are shall do; step: where it stands."""
+
+    jobs: Jobs = field(default_factory=Jobs)
+    enough: threading.Event = field(default_factory=threading.Event)
+    step: Step | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """True while something is done or waited for."""
+        return self.jobs.state is not None and self.jobs.state.running
+
+    def tell(self, step: Step) -> None:
+        """Remember where the round stands."""
+        self.step = step
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What there is to say of a project's round. step: None where there is none to do; state: of the work, None when nobody
+    is at it; message: how it ended, or why there is none; waiting: the newest run's match that waits for votes; answering: who
+    is compared."""
+
+    step: Step | None = None
+    state: JobState | None = None
+    message: str = ""
+    waiting: Played | None = None
+    answering: str = ""
 
 
 class Desk:
@@ -31,19 +58,17 @@ class Desk:
 
     def __init__(self, store: Store, workers: Workers) -> None:
         self.store, self.workers, self.jobs = store, workers, Jobs()
+        self.at_work: dict[int, AtWork] = {}
 
     def ranking_html(self, project_id: int | None, only_here: bool, with_named: bool) -> str:
         """Return the ranking by all votes, or a project's alone; with_named: those given with the names in sight too."""
         found = ranking(self.store, project_id if only_here else None, with_named=with_named)
         return view.ranking_html(found, self.names(project_id))
 
-    def rounds(self, project_id: int | None, with_named: bool) -> tuple[str, Run | None]:
-        """Return a project's rounds, and the run that the next one goes on from; with_named: as in `ranking_html`."""
-        if project_id is None:
-            return view.rounds_html([]), None
+    def rounds_html(self, project_id: int | None, with_named: bool) -> str:
+        """Return a project's rounds; with_named: as in `ranking_html`."""
         votes = rounds.votes_of(self.store, with_named)
-        listed = rounds.rounds(self.store, project_id, votes)
-        return view.rounds_html(listed), rounds.best(self.store, project_id, votes)
+        return view.rounds_html([] if project_id is None else rounds.rounds(self.store, project_id, votes))
 
     def names(self, project_id: int | None) -> dict[str, str]:
         """Return what each model is called, by its key in votes."""
@@ -75,37 +100,54 @@ class Desk:
         self.jobs.start(_title(pair), played.id, work)
         return played
 
-    def sample(self, project_id: int | None) -> None:
-        """Begin the next round: the best model answers what nobody has labelled. Raises AppError when it cannot."""
-        self._check_idle()
-        project = self._project(project_id)
-        run, _ = rounds.ready(self.store, project.id)
+    def go(self, project_id: int | None, most: int | None = None, enough: bool = False) -> None:
+        """Go on with a project's round in the background, or say to the one at work that the labels are enough.
 
-        def work(progress: Progress, stop: threading.Event) -> GenerateReport:
+        most: prompts that are asked, None for all. Raises AppError when it cannot begin; how it ends is its `at_work`.
+        """
+        project = self._project(project_id)
+        at_work = self.at_work.setdefault(project.id, AtWork())
+        if enough and at_work.is_running:
+            at_work.enough.set()
+            return
+        step = next_step(self.store, project.id)  # says at once why there is none
+
+        def work(progress: Progress, stop: threading.Event) -> RoundReport:
             try:
-                return rounds.sample(self.store, self.workers, project, progress=progress, stop=stop)
+                return go(
+                    self.store, self.workers, project, most=most and int(most), enough=at_work.enough, told=at_work.tell,
+                    progress=progress, stop=stop,
+                )
             finally:
                 self.store.close()
 
-        self.jobs.start(f"Run {run.id} answers", project.id, work)
+        if not at_work.is_running:
+            at_work.step, at_work.enough = step, threading.Event()
+            if enough:
+                at_work.enough.set()
+        at_work.jobs.start(f"The round of {project.name!r}", project.id, work)
 
-    def train(self, project_id: int | None) -> Run:
-        """Train on top of the best model with its method and settings, on all labels there are now; return the run.
+    def stop(self, project_id: int | None) -> None:
+        """Stop a project's round at the next place where it can."""
+        if project_id in self.at_work:
+            self.at_work[project_id].jobs.cancel()
 
-        Raises ConfigError when there is no such model, and what `job.start` raises.
-        """
-        project = self._project(project_id)
-        before = rounds.best(self.store, project.id)
-        if before is None:
-            raise ConfigError("No run of this project is known to be at least as good as its base. Train one first.")
-        device, summary = self.workers.device, summarise(self.store, project.id)
-        kept = {spec.name for spec in settings_of(before.method)} - {"steps", "epochs", "start_run"}
-        values: dict[str, Any] = {**before.config, **before.config.get("loss", {})}
-        overrides = {**{name: values[name] for name in kept if name in values}, "start_run": before.id}
-        if not before.config.get("start_run"):  # the first run that goes on from it
-            overrides["learning_rate"] = before.config["learning_rate"] * ON_TOP_SHARE
-        config = build(before.method, before.model, overrides, summary, catalog.architecture(before.model), device)
-        return job.start(self.store, project, config, device, self.workers.free_gpu)
+    def standing(self, project_id: int | None) -> Standing:
+        """Return where a project's round stands."""
+        if project_id is None:
+            return Standing(message="Choose a project at the top first.")
+        at_work = self.at_work.get(project_id, AtWork())
+        state = at_work.jobs.state
+        if at_work.is_running and at_work.step is not None:
+            return Standing(at_work.step, state, answering=", ".join(each.label for each in opponents(self.store, at_work.step.run)))
+        said = state.message if state is not None and not state.running else ""
+        try:
+            step = next_step(self.store, project_id)
+        except AppError as error:
+            return Standing(message=said or str(error))
+        newest = rounds.finished_runs(self.store, project_id)[-1:]
+        played = [each for run in newest for each in self.store.comparisons.matches_of(run.id) if each.waiting]
+        return Standing(step, None, said, played[0] if played else None)
 
     def _project(self, project_id: int | None) -> Project:
         if project_id is None:

@@ -1,4 +1,4 @@
-"""A match: two models answer a list of prompts in the background, and people vote blind through the answers.
+"""A match: models answer a list of prompts in the background, and people vote blind through the answers.
 
 Its answers are pairs to label in a project of their own, so the Label tab is the voting booth: shuffled sides, no names,
 one key each, several people at once. Does not know how answers are drawn, nor what follows from the votes.
@@ -21,6 +21,7 @@ from storage.records import Message
 from transfer.candidates.batch import Progress
 from transfer.candidates.responders import Responder
 from transfer.candidates.several import generate_from, make_items
+from transfer.wording import counted
 
 GUIDELINES = (
     "Which answer is better? You do not see which model wrote it: judge the text alone. Use the tie when you would not"
@@ -28,13 +29,13 @@ GUIDELINES = (
 )
 SOURCE = "arena"
 MOST_PROMPTS = 1000
-# What both models answer before the next prompts come: enough to fill a batch.
+# What all models answer before the next prompts come: enough to fill a batch.
 PROMPTS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
 class MatchReport:
-    """What a match has to vote on. prompts: there were; pairs: are new; alike: prompts to which both kept saying the same."""
+    """What a match has to vote on. prompts: there were; pairs: are new; alike: pairs that both kept saying the same."""
 
     project: Project
     prompts: int
@@ -53,7 +54,7 @@ class MatchReport:
         if self.cancelled:
             said = f"Cancelled. {said}"
         if self.alike:
-            said += f" To {self.alike:,} both models kept saying the same: nothing to vote on."
+            said += f" In {counted(self.alike, 'case')} both models kept saying the same: nothing to vote on."
         return " ".join([said, *(f"{name} failed: {why.rstrip('.')}." for name, why in self.failed.items())])
 
 
@@ -72,10 +73,11 @@ def written(text: str) -> list[list[Message]]:
 def prepare(store: Store, speakers: Sequence[Speaker], prompts: Sequence[list[Message]], most: int | None = None) -> Project:
     """Make the project of a match and store its prompts in it, `most` of them, evenly spread.
 
-    Raises ConfigError when the two are the same, there is no prompt, or too many.
+    speakers: two or more; the first one meets each of the others.
+    Raises ConfigError when one is there twice, there is no prompt, or too many.
     """
-    first, second = speakers
-    problems = [] if first != second else ["Choose two different models"]
+    first, *others = speakers
+    problems = [] if len(set(speakers)) == len(speakers) else ["Choose two different models"]
     if not prompts:
         problems.append("There is no prompt to ask. Write some, one a line, or add prompts that neither has been trained on")
     wanted = min(len(prompts), most or len(prompts))
@@ -84,12 +86,12 @@ def prepare(store: Store, speakers: Sequence[Speaker], prompts: Sequence[list[Me
     if problems:
         raise ConfigError(f"{'. '.join(problems)}.")
     taken = [prompts[number * len(prompts) // wanted] for number in range(wanted)]
-    name = f"Arena: {first.label} against {second.label}, {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    name = f"Arena: {first.label} against {' and '.join(each.label for each in others)}, {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with store.transaction():
         known = {each.name for each in store.projects.list()}
         names = chain([name], (f"{name} ({number})" for number in count(2)))
         name = next(each for each in names if each not in known)
-        project = store.projects.ensure(name, guidelines=GUIDELINES)
+        project = store.projects.ensure(name, guidelines=GUIDELINES, is_match=True)
         for messages in taken:
             store.prompts.add(project.id, messages, source=SOURCE)
     return project
@@ -99,12 +101,14 @@ def play(
     store: Store, workers: Workers, project: Project, speakers: Sequence[Speaker], sampling: Sampling = Sampling(), *,
     progress: Progress | None = None, stop: threading.Event | None = None,
 ) -> MatchReport:
-    """Let both models answer the prompts of a match; each pair of answers is then something to vote on.
+    """Let models answer the prompts of a match; the first one's answer beside each other's is then something to vote on.
 
-    Both answer some prompts before the next ones come, and what was answered is stored at once: a match that is cancelled,
+    All answer some prompts before the next ones come, and what was answered is stored at once: a match that is cancelled,
     or in which a prompt cannot be answered, leaves what there is to vote on. Raises AppError when there is nothing.
     """
     responders = [Responder(each.model, each.run_id, sampling=sampling, per_prompt=1) for each in speakers]
+    first, *others = responders
+    teams = [(first, other) for other in others]
     stop, how = stop or threading.Event(), ("random", 1, "other", 0)
     ids = [prompt.id for prompt in store.prompts.list(project.id)]
     failed: dict[str, str] = {}
@@ -113,7 +117,7 @@ def play(
         try:
             report = generate_from(
                 store, project, workers, responders, rule=how[0], most=how[1], source=how[2], prompt_ids=part,
-                progress=_counting(progress, 2 * start, 2 * len(ids)), stop=stop,
+                progress=_counting(progress, len(speakers) * start, len(speakers) * len(ids)), stop=stop, teams=teams,
             )
             failed |= report.failed
         except ConfigError:
@@ -122,16 +126,17 @@ def play(
             failed["A part of the prompts"], last = str(error), error
         if stop.is_set():
             break
-    make_items(store, project, responders, ("pair",), how)
+    for team in teams:
+        make_items(store, project, team, ("pair",), how)
     pairs = store.items.counts(project.id)["pair"]["total"]
     if failed and not pairs and "A part of the prompts" in failed:
         raise last
-    alike = 0 if stop.is_set() or failed else len(ids) - pairs
+    alike = 0 if stop.is_set() or failed else len(teams) * len(ids) - pairs
     return MatchReport(project, len(ids), pairs, alike, stop.is_set(), failed)
 
 
 def _counting(progress: Progress | None, before: int, total: int) -> Progress:
-    """Return what counts the answers of both models, one after the other, as one work."""
+    """Return what counts the answers of all models, one after the other, as one work."""
     told = [0, 0]  # of the models that are through with this part, and of the one at work
 
     def show(done: int, _: int) -> None:

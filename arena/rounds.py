@@ -1,4 +1,4 @@
-"""Rounds: sample the best model so far, label what it says, train on top of it, compare. Does not know how.
+"""Rounds: each finished run of a project, what votes say of it, and which one to go on from. Does not know how.
 
 A round is a finished run. It learned from labels on answers of the model before it, which is what lets a preference loss
 go on improving: it only ever sees the answers that were labelled.
@@ -89,16 +89,16 @@ def best(store: Store, project_id: int, votes: Ranking | None = None) -> Run | N
 
 
 def sample(
-    store: Store, workers: Workers, project: Project, *, per_prompt: int = 2, sampling: Sampling = Sampling(temperature=1.0),
-    progress: Progress | None = None, stop: threading.Event | None = None,
+    store: Store, workers: Workers, project: Project, *, most: int | None = None, per_prompt: int = 2,
+    sampling: Sampling = Sampling(temperature=1.0), progress: Progress | None = None, stop: threading.Event | None = None,
 ) -> GenerateReport:
     """Let the best model so far answer the prompts that nobody has labelled, and make pairs to label of its answers.
 
-    Raises as `ready`, and what `generate` raises.
+    most: at most so many prompts, the oldest ones. Raises as `ready`, and what `generate` raises.
     """
     run, waiting = ready(store, project.id)
     return generate(
-        store, project, workers, run_id=run.id, per_prompt=per_prompt, sampling=sampling, prompt_ids=waiting,
+        store, project, workers, run_id=run.id, per_prompt=per_prompt, sampling=sampling, prompt_ids=waiting[:most],
         progress=progress, stop=stop,
     )
 

@@ -11,12 +11,14 @@ from typing import Any
 import gradio as gr
 
 from arena import view
-from arena.desk import HELD_OUT, WRITTEN, Desk
+from arena.desk import HELD_OUT, WRITTEN, Desk, Standing
 from arena.matches import MOST_PROMPTS
+from arena.next_round import LABEL, SAMPLE
 from chat.speakers import default_pair, speakers
 from errors import reported
 from models.client import Sampling, Workers
 from storage import Store
+from transfer.jobs import JobState
 
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 AT_ONCE = {**PRIVATE, "queue": False}
@@ -55,7 +57,7 @@ class ArenaTab:
             self._ranking()
             self._match()
             self._rounds()
-        self.timer, self.played = gr.Timer(1.0, active=False), gr.State(None)
+        self.timer, self.played, self.voted = gr.Timer(1.0, active=False), gr.State(None), gr.State(None)
         self._connect(tab, tabs, project)
 
     def _ranking(self) -> None:
@@ -104,29 +106,37 @@ class ArenaTab:
         with gr.Column(elem_id="arena-rounds"):
             gr.Markdown(
                 "### Rounds\nA preference loss only learns from answers that were labelled. So let the best model so far"
-                " answer new prompts, label its answers, and train on top of it."
+                " answer new prompts, label its answers, train on top of it, and compare."
             )
             self.rounds = gr.HTML("", js_on_load=None, elem_id="arena-rounds-table", elem_classes="arena-table")
+            self.standing = gr.HTML("", js_on_load=None, elem_id="arena-standing")
             with gr.Row(elem_id="arena-round-buttons"):
-                self.sample = gr.Button("Next round", size="sm", elem_id="arena-sample")
-                self.train = gr.Button("Train on top", size="sm", elem_id="arena-train")
+                self.go = gr.Button("Next round", variant="primary", size="sm", elem_id="arena-go")
+                self.label = gr.Button("Label now", variant="primary", size="sm", visible=False, elem_id="arena-label")
+                self.enough = gr.Button("Train with these labels", size="sm", visible=False, elem_id="arena-enough")
+                self.vote_round = gr.Button("Vote now", size="sm", visible=False, elem_id="arena-vote-round")
+                self.stop = gr.Button("Stop", variant="stop", size="sm", visible=False, elem_id="arena-stop")
+            self.asked = gr.Slider(1, MOST_PROMPTS, 100, step=1, label="Prompts in a round, at most", elem_id="arena-asked")
 
     def _connect(self, tab: gr.Tab, tabs: gr.Tabs, project: gr.Dropdown) -> None:
-        shown = [self.ranks, self.rounds, self.sample, self.train]
-        live = [self.work, self.said, self.cancel, self.vote, self.timer, self.played]
-        everything = [*shown, *live, self.first, self.second]
+        live = [self.work, self.said, self.cancel, self.vote, self.played]
+        going = [self.rounds, self.standing, self.go, self.label, self.enough, self.vote_round, self.stop, self.voted]
+        everything = [self.ranks, *live, *going, self.timer, self.first, self.second]
         seen = [project, self.only_here, self.with_named]
+        now = [*live, *going, self.timer]
         gr.on([project.change, tab.select], self.open, [*seen, self.first, self.second], everything, **AT_ONCE)
-        gr.on([self.only_here.input, self.with_named.input], self.rank, seen, self.ranks, **AT_ONCE)
+        gr.on([self.only_here.input, self.with_named.input], self.rank, seen, [self.ranks, self.rounds], **AT_ONCE)
         self.source.input(lambda source: gr.Textbox(visible=source == WRITTEN), self.source, self.text, **AT_ONCE)
-        self.start.click(
-            self.play, [project, self.first, self.second, self.source, self.text, self.most, self.temperature], live, **PRIVATE
-        )
-        self.sample.click(self.next_round, project, live, **PRIVATE)
+        asked = [self.first, self.second, self.source, self.text, self.most, self.temperature]
+        self.start.click(self.play, [project, self.with_named, *asked], now, **PRIVATE)
         self.cancel.click(self.desk.jobs.cancel, None, None, **AT_ONCE)
-        self.timer.tick(self.look, None, live, **AT_ONCE)
+        self.go.click(self.go_on, [project, self.with_named, self.asked], now, **PRIVATE)
+        self.enough.click(self.go_on_now, [project, self.with_named], now, **PRIVATE)
+        self.stop.click(self.desk.stop, project, None, **AT_ONCE)
+        self.timer.tick(self.look, [project, self.with_named], now, **AT_ONCE)
         self.vote.click(self.go_vote, self.played, [project, tabs], **PRIVATE)
-        self.train.click(self.train_on_top, project, tabs, **PRIVATE)
+        self.vote_round.click(self.go_vote, self.voted, [project, tabs], **PRIVATE)
+        self.label.click(lambda: gr.Tabs(selected="label"), None, tabs, **AT_ONCE)
 
     @guarded
     def open(self, project_id: int | None, only_here: bool, with_named: bool, first: str, second: str) -> Any:
@@ -136,41 +146,60 @@ class ArenaTab:
         keys = [key for _, key in listed]
         usual = [speaker.key for speaker in default_pair(self.store, project_id)]
         pair = [first, second] if first != second and {first, second} <= set(keys) else usual
-        listed_rounds, best = self.desk.rounds(project_id, with_named)
-        sample = gr.Button(f"Next round: run {best.id} answers new prompts" if best else "Next round", interactive=bool(best))
-        train = gr.Button(f"Train on top of run {best.id}" if best else "Train on top", interactive=bool(best))
         return [
-            self.desk.ranking_html(project_id, only_here, with_named), listed_rounds, sample, train,
-            *self.look(), *(gr.Dropdown(listed, value=key) for key in pair),
+            self.desk.ranking_html(project_id, only_here, with_named), *self.look(project_id, with_named),
+            *(gr.Dropdown(listed, value=key) for key in pair),
         ]
 
     @guarded
     def rank(self, project_id: int | None, only_here: bool, with_named: bool) -> Any:
         """Rank by other votes."""
-        return self.desk.ranking_html(project_id, only_here, with_named)
+        return self.desk.ranking_html(project_id, only_here, with_named), self.desk.rounds_html(project_id, with_named)
 
     @guarded
-    def play(self, project_id: int | None, *told: Any) -> Any:
+    def play(self, project_id: int | None, with_named: bool, *told: Any) -> Any:
         """Begin a match and show it."""
         self.desk.match(project_id, *told)
-        return self.look()
+        return self.look(project_id, with_named)
 
     @guarded
-    def next_round(self, project_id: int | None) -> Any:
-        """Let the best model answer what nobody has labelled."""
-        self.desk.sample(project_id)
-        return self.look()
+    def go_on(self, project_id: int | None, with_named: bool, asked: int) -> Any:
+        """Go on with the project's round."""
+        self.desk.go(project_id, asked)
+        return self.look(project_id, with_named)
 
-    def look(self) -> list[Any]:
+    @guarded
+    def go_on_now(self, project_id: int | None, with_named: bool) -> Any:
+        """Train on the labels there are, without waiting for the others."""
+        self.desk.go(project_id, enough=True)
+        return self.look(project_id, with_named)
+
+    def look(self, project_id: int | None, with_named: bool) -> list[Any]:
         """Show how far the work in the background is, or what it left."""
-        state = self.desk.jobs.state
+        state, standing = self.desk.jobs.state, self.desk.standing(project_id)
+        active = standing.state is not None or bool(state and state.running)
+        return [*self._match_now(state), *self._round_now(project_id, with_named, standing), gr.Timer(active=active)]
+
+    def _match_now(self, state: JobState | None) -> list[Any]:
         if state is None:
-            return ["", "", gr.Button(visible=False), gr.Button(visible=False), gr.Timer(active=False), None]
+            return ["", "", gr.Button(visible=False), gr.Button(visible=False), None]
         bar = view.progress_html(state.title, state.done, state.total) if state.running else ""
         ready = not state.running and bool(getattr(state.report, "pairs", 0))
+        return [bar, state.message, gr.Button(visible=state.running), gr.Button(visible=ready), state.project_id]
+
+    def _round_now(self, project_id: int | None, with_named: bool, standing: Standing) -> list[Any]:
+        step, at_work = standing.step, standing.state is not None
+        labelling = step is not None and step.kind == LABEL
+        fresh = step is None or step.kind == SAMPLE
+        votes = standing.waiting.waiting if standing.waiting else 0
         return [
-            bar, state.message, gr.Button(visible=state.running), gr.Button(visible=ready), gr.Timer(active=state.running),
-            state.project_id,
+            # the ranking behind it takes a while: not every second
+            gr.skip() if at_work else self.desk.rounds_html(project_id, with_named),
+            view.standing_html(step, standing.state, standing.message, votes, standing.answering),
+            gr.Button("Next round" if fresh else "Go on with the round", visible=not at_work, interactive=step is not None),
+            gr.Button(visible=labelling), gr.Button(visible=labelling and bool(step.labelled)),
+            gr.Button(visible=votes > 0), gr.Button(visible=at_work),
+            standing.waiting.project_id if standing.waiting else None,
         ]
 
     @guarded
@@ -178,10 +207,3 @@ class ArenaTab:
         """Choose the project of the answers, and open the Label tab."""
         choices = [(each.name, each.id) for each in self.store.projects.list()]
         return gr.Dropdown(choices, value=project_id), gr.Tabs(selected="label")
-
-    @guarded
-    def train_on_top(self, project_id: int | None) -> Any:
-        """Start a run that goes on from the best one, and open the Train tab."""
-        run = self.desk.train(project_id)
-        gr.Info(f"Run {run.id} has begun, on top of the best one so far.")
-        return gr.Tabs(selected="train")

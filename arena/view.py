@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from arena.next_round import COMPARE, LABEL, SAMPLE, STEPS, TRAIN, Step
 from arena.ranking import Duel, Rank, Ranking
 from arena.rounds import Round
+from transfer.jobs import JobState
 
 NOTHING = (
     "Nothing to rank yet. Vote in a blind chat, or let two models answer a list of prompts below and label their answers."
@@ -19,6 +21,7 @@ DUEL_HELP = (
     "Of each two models that met: how many votes each got, ties half. The interval is Wilson's; p is how often chance alone"
     " would part the wins so unevenly (the exact sign test): under 0.05 is usually called a real difference."
 )
+STEP_NAMES = {SAMPLE: "Sample", LABEL: "Label", TRAIN: "Train on top", COMPARE: "Compare"}
 WIDTH = 100.0
 
 
@@ -52,14 +55,64 @@ def rounds_html(listed: Sequence[Round]) -> str:
     )
 
 
+def standing_html(step: Step | None, state: JobState | None, message: str, waiting: int, answering: str) -> str:
+    """Return where a project's round stands: its steps, and a sentence. As in `desk.Standing`; waiting: how many pairs."""
+    ended = f'<p class="arena-ended">{escape(message)}</p>' if message else ""
+    if step is None:
+        return ended
+    at = STEPS.index(step.kind)
+    places = ['class="done"'] * at + ['class="now" aria-current="step"'] + [""] * (len(STEPS) - at - 1)
+    steps = "".join(f"<li {place}>{STEP_NAMES[kind]}</li>" for kind, place in zip(STEPS, places))
+    bar = _bar(state.done, state.total) if state and step.kind in (SAMPLE, COMPARE) else ""
+    said = _doing(step, state, answering) if state else _to_do(step)
+    votes = f"<p>{waiting:,} pairs of the newest run wait for votes. They decide which run is gone on from.</p>" if waiting else ""
+    return f'<ol class="arena-steps">{steps}</ol>{ended}{votes}<p>{escape(said)}</p>{bar}'
+
+
 def progress_html(title: str, done: int, total: int) -> str:
     """Return a bar of work that goes on."""
+    return f"<span>{escape(title)}: {_answers(done, total)}</span>{_bar(done, total)}"
+
+
+def _bar(done: int, total: int) -> str:
     share = 100 * done / total if total else 0
-    said = f"{done:,} of {total:,} answers" if total else "the model is being loaded"
     return (
         f'<div class="arena-work" role="progressbar" aria-valuenow="{share:.0f}" aria-valuemin="0" aria-valuemax="100">'
-        f'<span>{escape(title)}: {said}</span><div><i style="width:{share:.1f}%"></i></div></div>'
+        f'<i style="width:{share:.1f}%"></i></div>'
     )
+
+
+def _answers(done: int, total: int) -> str:
+    return f"{done:,} of {total:,} answers" if total else "the model is being loaded"
+
+
+def _doing(step: Step, state: JobState, answering: str) -> str:
+    """Return what a round at work is doing, or waits for."""
+    if step.kind == SAMPLE:
+        return f"Run {step.run.id} answers prompts that nobody has labelled: {_answers(state.done, state.total)}."
+    if step.kind == LABEL:
+        return (
+            f"Label the answers: {step.labelled:,} of {step.total:,} pairs have a label. Training and the comparison follow by"
+            " themselves."
+        )
+    if step.kind == TRAIN:
+        where = f"step {step.run.step:,} of {step.run.total_steps:,}" if step.run.is_active and step.run.total_steps else "starting"
+        return f"Training on top: {where}. The Train tab shows more."
+    return f"{answering} answer the same prompts: {_answers(state.done, state.total)}."
+
+
+def _to_do(step: Step) -> str:
+    """Return what a round does next that nobody is at."""
+    if step.kind == SAMPLE:
+        return (
+            f"Run {step.run.id} is the one to go on from. It answers prompts that nobody has labelled (some are kept to"
+            " compare on); you label what it says; then a run is trained on top of it, and compared with it and the base."
+        )
+    if step.kind == LABEL:
+        return f"{step.labelled:,} of {step.total:,} pairs of a run's answers have a label. Go on, and training follows the last one."
+    if step.kind == TRAIN:
+        return f"Run {step.run.id} is training." if step.run.is_active else f"All is labelled: train on top of run {step.run.id}."
+    return f"Run {step.run.id} is trained: let it answer beside its base and the run before it."
 
 
 def _rank(place: int, rank: Rank, names: Mapping[str, str], low: float, high: float) -> str:

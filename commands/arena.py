@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from commands.base import (
-    cli, data_option, device_option, json_option, progress_bar, project_option, say, words, workers_of,
+    cli, data_option, device_option, json_option, progress, progress_bar, project_option, say, workers_of,
 )
 from errors import ConfigError
 from models.client import Sampling
@@ -80,18 +83,36 @@ def match_command(
 
 @cli.command("round")
 @project_option
-@click.option("--per-prompt", default=2, show_default=True, type=int, help="Answers to each prompt.")
+@click.option("--most", type=click.IntRange(1), help="At most so many prompts are asked; all but a fifth of the unlabelled if not given.")
+@click.option("--enough", is_flag=True, help="Train on the labels there are, without waiting for the others.")
 @data_option
 @device_option
 @json_option
-def round_command(project: str, per_prompt: int, data: Path, device: str, as_json: bool) -> None:
-    """Let the best run so far answer the prompts that nobody has labelled, for the next round of labels.
+def round_command(project: str, most: int | None, enough: bool, data: Path, device: str, as_json: bool) -> None:
+    """Go on with a project's next round: sample the best run, and once that is labelled train on top and compare.
 
-    Then label, and train on top of it: train --project NAME --set start_run=N.
+    It ends where people are needed: label the answers and call it again, then vote.
     """
-    from arena import rounds
+    from arena import next_round
 
-    store = Store(data)
+    store, labels_do = Store(data), threading.Event()
+    if enough:
+        labels_do.set()
     with workers_of(store, device) as workers, progress_bar("Answering") as show:
-        report = rounds.sample(store, workers, store.projects.get(project), per_prompt=per_prompt, progress=show)
-    say(report.as_dict(), words(report.as_dict()), as_json)
+        report = next_round.go(
+            store, workers, store.projects.get(project), most=most, wait=False, enough=labels_do, progress=show,
+            told=_told(),
+        )
+    say(report.as_dict(), report.sentence(), as_json)
+
+
+def _told() -> Callable[[Any], None]:
+    """Return what says each step of a round once."""
+    said: list[tuple[str, int]] = []
+
+    def tell(step: Any) -> None:
+        if (step.kind, step.run.id) not in said:
+            said.append((step.kind, step.run.id))
+            progress(f"{step.kind}: run {step.run.id}")
+
+    return tell

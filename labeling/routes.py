@@ -124,6 +124,7 @@ class _Desk:
         return {
             "pair": progress.pair, "single": progress.single, "ranking": progress.ranking, "skipped": progress.skipped,
             "guidelines": project.guidelines, "is_example": project.is_example,
+            "is_match": project.is_match,
             "reasons": LabelingSettings.of(project.labeling).reasons,
         }
 

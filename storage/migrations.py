@@ -8,7 +8,9 @@ from __future__ import annotations
 import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
-from storage.schema import CHAT_VOTES, CHATS, LABELS, PROJECTS, RICHER_ITEMS, RICHER_LABELS, RICHER_LEASES, RUNS
+from storage.schema import (
+    CHAT_VOTES, CHATS, LABELS, MATCHES, PROJECTS, RICHER_ITEMS, RICHER_LABELS, RICHER_LEASES, RUNS,
+)
 from storage.snapshots import snapshot_name
 
 migrations = Migrations("preference_studio")
@@ -46,3 +48,9 @@ def m004_named_snapshots(db: sqlite_utils.Database) -> None:
 def m005_chat_votes(db: sqlite_utils.Database) -> None:
     """Names of chats, blind ones, and what people preferred in them; which labels a run only measured on."""
     db.executescript(CHAT_VOTES)
+
+
+@migrations()
+def m006_matches(db: sqlite_utils.Database) -> None:
+    """A project says whether it holds the answers of a match."""
+    db.executescript(MATCHES)

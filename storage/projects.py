@@ -20,8 +20,9 @@ class Projects:
         self.store = store
 
     def list(self) -> list[Project]:
-        """Return all projects, oldest first."""
-        return [from_row(Project, row) for row in self.store.db.query("SELECT * FROM projects ORDER BY id")]
+        """Return all projects, oldest first; after them the matches, newest first."""
+        rows = self.store.db.query("SELECT * FROM projects ORDER BY is_match, iif(is_match, -id, id)")
+        return [from_row(Project, row) for row in rows]
 
     def get(self, name: str) -> Project:
         """Return the project of that name. Raises NotFoundError, naming those there are."""
@@ -36,16 +37,18 @@ class Projects:
             return from_row(Project, row)
         raise NotFoundError(f"There is no project number {project_id}. Reload the page.")
 
-    def ensure(self, name: str, guidelines: str = "", is_example: bool = False) -> Project:
+    def ensure(
+        self, name: str, guidelines: str = "", *, is_example: bool = False, is_match: bool = False
+    ) -> Project:
         """Return the project of that name, made now when there is none. Raises NotFoundError for an empty name."""
         name = name.strip()
         if not name:
             raise NotFoundError("A project needs a name.")
         with self.store.transaction() as db:
             db.execute(
-                "INSERT INTO projects (name, guidelines, is_example, created_at) VALUES (?, ?, ?, ?)"
+                "INSERT INTO projects (name, guidelines, is_example, is_match, created_at) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (name) DO NOTHING",
-                [name, guidelines, is_example, time.time()],
+                [name, guidelines, is_example, is_match, time.time()],
             )
         return self.get(name)
 

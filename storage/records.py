@@ -42,7 +42,10 @@ def _json() -> Any:
 
 @dataclass(frozen=True)
 class Project:
-    """A set of prompts, responses and labels that belong together. labeling: `labeling.settings` as JSON values."""
+    """A set of prompts, responses and labels that belong together. labeling: `labeling.settings` as JSON values.
+
+    is_match: it holds what models answered to a list of prompts, to be voted on.
+    """
 
     id: int
     name: str
@@ -50,6 +53,7 @@ class Project:
     is_example: bool
     labeling: dict[str, Any] = _json()
     created_at: float
+    is_match: bool = False
 
 
 @dataclass(frozen=True)

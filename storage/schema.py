@@ -363,3 +363,8 @@ CREATE TRIGGER chat_votes_are_append_only BEFORE UPDATE ON chat_votes BEGIN
     SELECT RAISE(ABORT, 'votes are append-only');
 END;
 """
+
+MATCHES = """
+ALTER TABLE projects ADD COLUMN is_match INTEGER NOT NULL DEFAULT 0;
+UPDATE projects SET is_match = 1 WHERE id IN (SELECT project_id FROM prompts WHERE source = 'arena');
+"""

@@ -11,6 +11,7 @@ import pytest
 from commands import cli
 from errors import AppError
 from storage import Project, Store
+from tests.test_arena_next_round import label_all
 
 
 def result(capsys: pytest.CaptureFixture, *words: str) -> dict[str, Any]:
@@ -49,10 +50,15 @@ def test_a_match_a_ranking_and_a_round_on_the_command_line(
     assert ranked["duels"][0]["wins"] + ranked["excluded"].get("an unfinished answer", 0) == played["pairs"]
     assert result(capsys, "ranking", "--project", project.name, *data)["ranks"] == []
 
-    for text in ("What is rain?", "How do I light a campfire?"):
+    for text in ("What is rain?", "How do I light a campfire?", "Who are you?"):
         store.prompts.add(project.id, [{"role": "user", "content": text}])
-    sampled = result(capsys, "round", "--project", project.name, *data)
-    assert (sampled["run_id"], sampled["prompts"]) == (1, 2) and sampled["pairs"] >= 1
+    stands = result(capsys, "round", "--project", project.name, *data)
+    assert (stands["step"], stands["sampled"]["run_id"], stands["sampled"]["prompts"]) == ("label", 1, 2)
+    assert stands["pairs"] >= 1 and stands["labelled"] == 0
+    label_all(store, project)
+    ended = result(capsys, "round", "--project", project.name, *data)
+    assert ended["run_id"] == 2 and store.runs.get(2).config["start_run"] == 1 and store.runs.get(2).state == "finished"
+    assert ended["match"]["pairs"] + ended["match"]["alike"] == 2 * ended["match"]["prompts"] >= 2  # the one kept, at least
 
 
 @pytest.mark.parametrize(

@@ -1,49 +1,116 @@
-"""What the Arena tab does in one call: training on top of the best run, and what it refuses."""
+"""What the Arena tab does in one call: the round of each project, and what it refuses."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+
 import pytest
 
+from arena import next_round
 from arena.desk import HELD_OUT, Desk
 from errors import ConfigError
-from models.client import Workers
 from storage import Project, Store
+from tests.completion_server import CompletionServer
 from tests.test_arena_matches import compared, finished
-from tests.training_world import label_pairs
+from tests.test_arena_next_round import RoundWorkers, label_all, trained_at_once, world
 from training import job
-from training.config import TrainingConfig
+
+__all__ = ["trained_at_once"]
 
 
 @pytest.fixture
-def desk(store: Store, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """A desk whose runs are queued, not trained."""
-    monkeypatch.setattr(job, "start", lambda store, project, config, device, free: job.create(store, project, config))
-    return Desk(store, Workers(store.folder / "runs", "cpu"))
+def server() -> Iterator[CompletionServer]:
+    started = CompletionServer()
+    started.answer = lambda body: f"{body['model']} on {body['messages'][-1]['content']} {body['seed'] % 1000}"
+    yield started
+    started.close()
 
 
-def test_training_on_top_keeps_the_settings_and_lowers_the_rate_once(desk: Desk, store: Store, project: Project) -> None:
-    label_pairs(store, project, 6)
-    config = TrainingConfig(learning_rate=0.004, lora_rank=6).to_dict()
-    first = finished(store, project, **config)
-    run = desk.train(project.id)
-    assert (run.config["start_run"], run.config["lora_rank"], run.config["learning_rate"]) == (first.id, 6, 0.001)
-    assert run.config["loss"] == config["loss"]
-    store.runs.end(run.id, "finished", adapter="a")
-    again = desk.train(project.id)
-    assert (again.config["start_run"], again.config["learning_rate"]) == (run.id, 0.001)
+@pytest.fixture
+def desk(store: Store, server: CompletionServer, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.setattr(next_round, "POLL_SECONDS", 0.02)
+    return Desk(store, RoundWorkers(server))
 
 
-def test_nothing_is_trained_on_top_of_what_votes_put_below_the_base(desk: Desk, store: Store, project: Project) -> None:
-    label_pairs(store, project, 6)
-    with pytest.raises(ConfigError, match="Train one first"):
-        desk.train(project.id)
-    run = finished(store, project, **TrainingConfig().to_dict())
-    compared(store, "base:demo", f"run-{run.id}", 30)
-    compared(store, f"run-{run.id}", "base:demo", 1)
-    with pytest.raises(ConfigError, match="Train one first"):
-        desk.train(project.id)
-    with pytest.raises(ConfigError, match="Choose a project"):
-        desk.sample(None)
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for something that another thread does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.02)
+
+
+def test_one_click_goes_all_the_way_and_waits_for_the_labels(
+    desk: Desk, store: Store, project: Project, trained_at_once: None
+) -> None:
+    first = world(store, project)
+    desk.go(project.id, 3)
+    until(lambda: desk.standing(project.id).step.kind == "label")
+    standing = desk.standing(project.id)
+    assert standing.state.running and (standing.step.total, standing.step.labelled) == (3, 0)
+    with pytest.raises(ConfigError, match="still at work"):
+        desk.go(project.id, 3)
+    label_all(store, project)
+    until(lambda: not desk.at_work[project.id].is_running)
+    standing = desk.standing(project.id)
+    new = store.runs.list(project.id)[0]
+    assert new.config["start_run"] == first.id and new.state == "finished"
+    assert standing.waiting.pairs == standing.waiting.waiting > 0 and "wait for votes" in standing.message
+
+
+def test_a_round_can_train_on_the_labels_there_are(desk: Desk, store: Store, project: Project, trained_at_once: None) -> None:
+    world(store, project)
+    desk.go(project.id, 3)
+    until(lambda: desk.standing(project.id).step.total == 3)
+    label_all(store, project, most=1)
+    desk.go(project.id, enough=True)
+    until(lambda: not desk.at_work[project.id].is_running)
+    assert len(store.runs.list(project.id)) == 2
+
+
+def test_a_round_that_was_stopped_says_where_it_stands_and_goes_on(desk: Desk, store: Store, project: Project) -> None:
+    world(store, project)
+    desk.go(project.id, 2)
+    until(lambda: desk.standing(project.id).step.kind == "label")
+    desk.stop(project.id)
+    until(lambda: not desk.at_work[project.id].is_running)
+    standing = desk.standing(project.id)
+    assert standing.state is None and "Stopped" in standing.message and standing.step.total == 2
+    later = Desk(store, desk.workers)  # the program was started again
+    assert later.standing(project.id).step == standing.step
+    later.go(project.id)
+    assert later.standing(project.id).state.running
+    later.stop(project.id)
+
+
+def test_why_there_is_no_next_round_is_said(desk: Desk, store: Store, project: Project) -> None:
+    assert "Choose a project" in desk.standing(None).message and desk.standing(None).step is None
+    assert "No run of this project has finished" in desk.standing(project.id).message
+    with pytest.raises(ConfigError, match="No run of this project has finished"):
+        desk.go(project.id)
+    run = finished(store, project)
+    compared(store, "base:demo", f"run-{run.id}", 38)
+    compared(store, f"run-{run.id}", "base:demo", 2)
+    assert "under its base" in desk.standing(project.id).message
+
+
+def test_a_round_whose_run_fails_says_so_and_keeps_the_labels(
+    desk: Desk, store: Store, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(store: Store, project: Project, config, device, free):  # noqa: ANN001, ANN202
+        run = job.create(store, project, config)
+        store.runs.end(run.id, "failed", "Out of memory.")
+        return store.runs.get(run.id)
+
+    monkeypatch.setattr(job, "start", failing)
+    world(store, project)
+    desk.go(project.id, 2)
+    until(lambda: desk.standing(project.id).step.total == 2)
+    label_all(store, project)
+    until(lambda: not desk.at_work[project.id].is_running)
+    standing = desk.standing(project.id)
+    assert "Out of memory. The labels are kept" in standing.message and standing.step.kind == "train"
 
 
 def test_names_and_prompts_that_are_not_there_are_refused(desk: Desk, store: Store, project: Project) -> None:

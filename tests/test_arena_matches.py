@@ -101,7 +101,7 @@ def test_prompts_to_which_both_say_the_same_have_nothing_to_vote_on(store: Store
     speakers = (BASE, Speaker("demo", run.id, "Run 1"))
     played = matches.prepare(store, speakers, [[{"role": "user", "content": f"Q{n}"}] for n in range(3)])
     report = matches.play(store, Workers(server), played, speakers)
-    assert (report.pairs, report.alike) == (2, 1) and "To 1 both models kept saying the same" in report.sentence()
+    assert (report.pairs, report.alike) == (2, 1) and "In 1 case both models kept saying the same" in report.sentence()
 
 
 def test_a_prompt_that_cannot_be_answered_leaves_the_others_to_vote_on(store: Store, project: Project, server: CompletionServer) -> None:

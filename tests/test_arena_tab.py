@@ -15,16 +15,18 @@ import app
 from storage import Project, Store
 from tests.browser import open_page, serve
 from tests.completion_server import CompletionServer
-from tests.test_arena_matches import Workers, asked, compared, finished, labelled
+from tests.test_arena_matches import compared, finished
+from tests.test_arena_next_round import RoundWorkers, trained_at_once, world
 from transfer.jobs import Jobs
 
 pytestmark = pytest.mark.browser
 
 
-class PageWorkers(Workers):
-    """What the page asks of workers besides their endpoint."""
+__all__ = ["trained_at_once"]
 
-    device = "cpu"
+
+class PageWorkers(RoundWorkers):
+    """What the page asks of workers besides what a round asks."""
 
     def state(self, model: str) -> str:
         return "ready"
@@ -88,21 +90,46 @@ def test_wrong_input_is_a_sentence(store: Store, project: Project, server: Compl
         expect(page.locator("#arena-ranking")).to_contain_text("Nothing to rank yet")
         page.locator("#arena-start").click()
         expect(page.get_by_text("Choose two different models")).to_be_visible()
-        expect(page.locator("#arena-sample")).to_be_disabled()
-        expect(page.locator("#arena-train")).to_be_disabled()
+        expect(page.locator("#arena-go")).to_be_disabled()
+        expect(page.locator("#arena-standing")).to_contain_text("Train one on the Train tab: it is round 1")
 
 
-def test_the_next_round_samples_the_best_run_and_rounds_show_their_win_rates(
-    store: Store, project: Project, server: CompletionServer, browser  # noqa: ANN001
+def test_one_click_samples_waits_for_labels_trains_and_compares(
+    store: Store, project: Project, server: CompletionServer, browser, trained_at_once: None  # noqa: ANN001
 ) -> None:
-    prompts = asked(store, project, 3)
-    labelled(store, project, prompts[0])
-    run = finished(store, project)
+    run = world(store, project)
     compared(store, f"run-{run.id}", "base:demo", 9)
     with opened(store, server, browser) as page:
         expect(page.locator("#arena-rounds-table")).to_contain_text("100% (70% to 100%, 9 votes)")
-        page.get_by_role("button", name=f"Next round: run {run.id} answers new prompts").click()
-        expect(page.locator("#arena-said")).to_contain_text("4 new responses")
-        page.locator("#arena-vote").click()
-        expect(page.locator("#label-prompt")).to_contain_text("Q")
-        assert store.items.counts(project.id)["pair"]["total"] == 3
+        expect(page.locator("#arena-standing")).to_contain_text(f"Run {run.id} is the one to go on from")
+        page.locator("#arena-asked input[type=number]").fill("3")
+        page.locator("#arena-asked input[type=number]").blur()
+        page.locator("#arena-go").click()
+        expect(page.locator("#arena-standing")).to_contain_text("0 of 3 pairs have a label")
+        expect(page.locator(".arena-steps .now")).to_have_text("Label")
+        page.locator("#arena-label").click()
+        for number in range(3):
+            card = page.locator("#label-a")
+            expect(card).to_contain_text(f"run-{run.id} on Q")
+            said = card.inner_text()
+            page.keyboard.press("1")
+            if number < 2:
+                expect(card).not_to_have_text(said)
+        page.get_by_role("tab", name="Arena").click()
+        expect(page.locator("#arena-standing")).to_contain_text("6 pairs of 3 prompts wait for votes", timeout=20_000)
+        expect(page.locator("#arena-rounds-table")).to_contain_text("run 1")
+        assert store.runs.list(project.id)[0].config["start_run"] == run.id
+        page.locator("#arena-vote-round").click()
+        expect(page.get_by_role("tab", name="Label")).to_have_attribute("aria-selected", "true")
+        match = store.projects.list()[-1]
+        assert match.is_match and store.items.counts(match.id)["pair"]["total"] == 6
+        for number in range(1, 7):
+            expect(page.locator('#label-page [data-state="card"]')).to_be_visible()
+            page.keyboard.press("1")
+            for _ in range(100):
+                if sum(store.labels.counts(match.id).values()) == number:
+                    break
+                page.wait_for_timeout(50)
+            assert sum(store.labels.counts(match.id).values()) == number
+        page.get_by_role("button", name="See the ranking").click()
+        expect(page.get_by_role("tab", name="Arena")).to_have_attribute("aria-selected", "true")

@@ -64,6 +64,20 @@ def test_an_upgraded_folder_takes_new_labels_and_forgets_none_with_its_project(t
     store.close()
 
 
+def test_an_upgrade_knows_the_matches_of_before(tmp_path):
+    (tmp_path / "data").mkdir()
+    db = sqlite_utils.Database(sqlite3.connect(tmp_path / "data" / DATABASE_NAME))
+    migrations.apply(db, stop_before="m006_matches")
+    db.executescript(
+        "INSERT INTO projects (id, name, created_at) VALUES (1, 'Arena: a against b', 1.0), (2, 'Mine', 2.0);"
+        "INSERT INTO prompts VALUES (1, 1, '[]', 'h', 'arena', 1.0), (2, 2, '[]', 'h', 'file', 1.0);"
+    )
+    db.close()
+    store = Store(tmp_path / "data")
+    assert [(each.name, each.is_match) for each in store.projects.list()] == [("Mine", False), ("Arena: a against b", True)]
+    store.close()
+
+
 def test_a_fresh_folder_has_the_schema_of_an_upgraded_one(tmp_path):
     old_folder(tmp_path / "old")
     schemas = []

@@ -241,5 +241,6 @@ const actions = {
   },
   other: () => choose(figures.after(kind)),
   train: () => openTab("Train"),
+  arena: () => openTab("Arena"),
   data: () => openTab("Data"),
 };

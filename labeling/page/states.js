@@ -40,6 +40,10 @@ function whyNoCard({ project, annotator, unreachable, overview, kind, other, sav
     return stateOf("wait", { title: `No ${nounOf(kind)}s in this project`, text: `To label here: ${others}.`, actions });
   }
   if (done >= total) {
+    if (overview.is_match) {
+      const text = `Voted on: ${amount(total, kind)}, ${mine} of them by you. Next: see which model people prefer.`;
+      return stateOf("done", { text, actions: ["arena", ...actions, "undo"] });
+    }
     const next = rest > 0
       ? `Still waiting: ${others}. Or train a model on what there is.`
       : "Next: train a model on your answers.";
