@@ -27,8 +27,8 @@ from transfer.exporting.export import ExportReport, export
 from transfer.exporting.filters import Filters
 from transfer.formats.registry import Shape, named
 from transfer.importing import ImportReport, import_file
+from transfer.intake.preview import Preview, preview
 from transfer.jobs import Jobs, JobState, Progress
-from transfer.preview import Preview, preview
 from transfer.prompts import WriteReport, write_prompts
 from transfer.reading.source import open_source
 

@@ -1,1 +1,1 @@
-"""Responses drawn from models as things to label. Does not know pages, nor how a model generates."""
+"""Responses drawn from models as things to label, and the card that asks for them. Does not know how a model generates."""

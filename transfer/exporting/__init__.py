@@ -1,1 +1,1 @@
-"""What was labelled as files that others load as they are. Does not know how labels were given."""
+"""What was labelled as files that others load as they are, and its cards. Does not know how labels were given."""
