@@ -7,8 +7,10 @@ model can do.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import PurePath
+from types import MappingProxyType
 
 from storage.comparisons import Compared, Comparison
 
@@ -21,6 +23,9 @@ FAMILIES = (
     "tongyi", "alibaba", "meta", "deepseek", "baichuan", "chatglm", "glm", "internlm", "phi", "falcon", "vicuna", "smollm",
     "olmo", "grok", "kimi", "doubao", "ernie", "阿里云", "通义千问", "千问", "文心一言", "豆包", "深度求索",
 )
+UNKNOWN: Mapping[str, str] = MappingProxyType({})
+# What a model's family is called: "SmolLM2-135M-Instruct" is SmolLM. Capitals tell a name from a word like "tiny".
+_FAMILY = re.compile(r"[A-Z][A-Za-z]{3,}(?=[-_.]?\d)")
 # Words that cost little to look for; without one of them nobody speaks of itself.
 _HINTS = ("i am", "i'm", "i’m", "my name", "call me", "i was ", "as ", "我是", "我叫", "我的名字")
 # Words about oneself, up to a name: nothing but articles, kinds of programs and makers may stand between. So "I am fond of
@@ -36,8 +41,8 @@ _SELF = (
 )
 
 
-def reason(comparison: Comparison) -> str | None:
-    """Return why a vote is left out of a ranking, None when it counts."""
+def reason(comparison: Comparison, bases: Mapping[str, str] = UNKNOWN) -> str | None:
+    """Return why a vote is left out of a ranking, None when it counts. bases: of runs, the models they were trained from."""
     sides = (comparison.first, comparison.second)
     if sides[0].model == sides[1].model:
         return SAME_MODEL
@@ -45,18 +50,19 @@ def reason(comparison: Comparison) -> str | None:
         return EMPTY
     if any(side.finish_reason not in (None, "stop") for side in sides):
         return UNFINISHED
-    if any(names_itself(side, sides) for side in sides):
+    if any(names_itself(side, sides, bases) for side in sides):
         return NAMES_ITSELF
     return None
 
 
-def names_itself(answer: Compared, known: tuple[Compared, ...] = ()) -> bool:
+def names_itself(answer: Compared, known: tuple[Compared, ...] = (), bases: Mapping[str, str] = UNKNOWN) -> bool:
     """Say whether an answer tells, rightly or wrongly, which model wrote it.
 
-    known: the answers whose models' own names count, besides those of well-known families.
+    known: the answers whose models' own names count, besides those of well-known families. bases: as in `reason`; a run
+    goes by its base's name too.
     """
     lowered = answer.text.lower()
-    own = frozenset(name for each in (answer, *known) for name in _names(each.model))
+    own = frozenset(name for each in (answer, *known) for name in _names(each.model, bases.get(each.model)))
     if not any(hint in lowered for hint in _HINTS) or not any(name.lower() in lowered for name in (*FAMILIES, *own)):
         return False
     return _named(own).search(answer.text) is not None
@@ -71,9 +77,15 @@ def _named(own: frozenset[str]) -> re.Pattern[str]:
     return re.compile(rf"(?:{_SELF})(?<![A-Za-z0-9])(?:{'|'.join(ends)})", re.IGNORECASE)
 
 
-def _names(model: str) -> list[str]:
-    """Return what a speaker may call itself: "run-3", or the last part of its base's name."""
+def _names(model: str, base: str | None) -> list[str]:
+    """Return what a speaker may call itself: "run-3"; the last part of its base's name, and the family in it."""
     if model.startswith("run-"):
-        return [model, model.replace("-", " ")]
-    short = PurePath(model.removeprefix("base:").partition("@")[0].replace("\\", "/")).name
-    return [short] if len(short) > 3 and short.lower() != "demo" else []
+        return [model, model.replace("-", " "), *(_base_names(base) if base else ())]
+    return _base_names(model.removeprefix("base:"))
+
+
+def _base_names(base: str) -> list[str]:
+    short = PurePath(base.partition("@")[0].replace("\\", "/")).name
+    family = _FAMILY.match(short)
+    names = [short, *([family[0]] if family else [])]
+    return [name for name in names if len(name) > 3 and name.lower() != "demo"]

@@ -110,13 +110,13 @@ class ArenaTab:
             )
             self.rounds = gr.HTML("", js_on_load=None, elem_id="arena-rounds-table", elem_classes="arena-table")
             self.standing = gr.HTML("", js_on_load=None, elem_id="arena-standing")
+            self.asked = gr.Slider(1, MOST_PROMPTS, 100, step=1, label="Prompts in a round, at most", elem_id="arena-asked")
             with gr.Row(elem_id="arena-round-buttons"):
                 self.go = gr.Button("Next round", variant="primary", size="sm", elem_id="arena-go")
                 self.label = gr.Button("Label now", variant="primary", size="sm", visible=False, elem_id="arena-label")
                 self.enough = gr.Button("Train with these labels", size="sm", visible=False, elem_id="arena-enough")
                 self.vote_round = gr.Button("Vote now", size="sm", visible=False, elem_id="arena-vote-round")
                 self.stop = gr.Button("Stop", variant="stop", size="sm", visible=False, elem_id="arena-stop")
-            self.asked = gr.Slider(1, MOST_PROMPTS, 100, step=1, label="Prompts in a round, at most", elem_id="arena-asked")
 
     def _connect(self, tab: gr.Tab, tabs: gr.Tabs, project: gr.Dropdown) -> None:
         live = [self.work, self.said, self.cancel, self.vote, self.played]
@@ -196,7 +196,10 @@ class ArenaTab:
             # the ranking behind it takes a while: not every second
             gr.skip() if at_work else self.desk.rounds_html(project_id, with_named),
             view.standing_html(step, standing.state, standing.message, votes, standing.answering),
-            gr.Button("Next round" if fresh else "Go on with the round", visible=not at_work, interactive=step is not None),
+            gr.Button(
+                "Next round" if fresh else "Go on with the round", visible=not at_work, interactive=step is not None,
+                variant="secondary" if labelling else "primary",
+            ),
             gr.Button(visible=labelling), gr.Button(visible=labelling and bool(step.labelled)),
             gr.Button(visible=votes > 0), gr.Button(visible=at_work),
             standing.waiting.project_id if standing.waiting else None,

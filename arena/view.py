@@ -142,7 +142,7 @@ def _range(rated: Sequence[Rank]) -> tuple[float, float]:
 def _duels(duels: Sequence[Duel], names: Mapping[str, str]) -> str:
     rows = "".join(
         f"<tr><td>{escape(names.get(each.model, each.model))}</td><td>{escape(names.get(each.other, each.other))}</td>"
-        f"<td>{each.wins:,} : {each.losses:,}</td><td>{each.ties:,}</td><td>{_rate(each)}</td>"
+        f'<td class="arena-score">{each.wins:,} : {each.losses:,}</td>' f"<td>{each.ties:,}</td><td>{_rate(each)}</td>"
         f"<td>{'–' if each.p_value is None else _p(each.p_value)}</td></tr>"
         for each in duels
     )
