@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -71,6 +72,13 @@ def find(store: Store, project_id: int | None, *keys: str | None) -> tuple[Speak
         if key not in by_key:
             raise NotFoundError(f"The model {key!r} is no longer there. Choose another one.")
     return tuple(by_key[key] for key in keys if key)
+
+
+def name_of(key: str, known: Iterable[Speaker] = ()) -> str:
+    """Return what people read for a speaker's key: its label if it is among the known, else what the key tells."""
+    label = next((speaker.label for speaker in known if speaker.key == key), None)
+    kind, _, rest = key.partition(":")
+    return label or (base_speaker(rest).label if kind == "base" else key.replace("run-", "Run "))
 
 
 def newest_run_id(store: Store, project_id: int | None) -> int | None:

@@ -12,6 +12,7 @@ from typing import Any
 from chat.speakers import Speaker, default_pair, find, newest_run_id, speakers
 from errors import NotFoundError
 from storage import Chat, ChatMessage, ChatVote, Store
+from storage.chats import standing
 
 Message = dict[str, str]
 
@@ -73,14 +74,20 @@ def turns(store: Store, chat_id: int, until: int | None = None) -> list[Turn]:
         for message in messages
         if message.role == "assistant"
     }
-    found: list[Turn] = []
-    for message in messages:
-        if message.role != "user":
-            continue
-        found = before(found, (message.settings or {}).get("replaces"))
-        own = tuple(answers.get((message.id, side)) for side in range(sides))
-        found.append(Turn(message, own, tuple(vote for vote in votes if vote.question_id == message.id)))
-    return found
+    asked = [message for message in messages if message.role == "user"]
+    stand = set(standing((each.id, (each.settings or {}).get("replaces")) for each in asked))
+    return [
+        Turn(
+            question, tuple(answers.get((question.id, side)) for side in range(sides)),
+            tuple(vote for vote in votes if vote.question_id == question.id),
+        )
+        for question in asked if question.id in stand
+    ]
+
+
+def hides_names(store: Store, chat_id: int) -> bool:
+    """Say whether nobody is to see who answers in a chat: a blind one before its vote."""
+    return store.chats.get(chat_id).is_blind and not store.chats.votes(chat_id)
 
 
 def before(past: Sequence[Turn], question_id: int | None) -> list[Turn]:

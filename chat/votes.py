@@ -27,8 +27,9 @@ def vote(store: Store, question_id: int, choice: str, annotator: str) -> ChatVot
     blind vote was given before; NotFoundError when there is no such question.
     """
     annotator = _checked(annotator)
+    _, _, turn = _turn(store, question_id)
     if choice in CHOICES:
-        _check_answered(store, question_id, CHOICES.index(choice))
+        _check_answered(turn, CHOICES.index(choice))
         given = store.chats.add_vote(question_id, annotator, "chosen", CHOICES.index(choice))
     elif choice in (TIE, BOTH_BAD):
         given = store.chats.add_vote(question_id, annotator, choice)
@@ -202,9 +203,8 @@ def _turn(store: Store, question_id: int) -> tuple[Chat, list[Turn], Turn]:
     return chat, before(shown, question_id), turn
 
 
-def _check_answered(store: Store, question_id: int, side: int) -> None:
+def _check_answered(turn: Turn, side: int) -> None:
     """Refuse a vote for a side that has ended without saying anything; one that still answers may be voted for."""
-    _, _, turn = _turn(store, question_id)
     answer = turn.answers[side] if side < len(turn.answers) else None
     if answer is not None and (answer.finish_reason == "error" or not answer.content.strip()):
         raise LabelError(f"{CHOICES[side]} gave no answer, so it cannot be the better one. Ask again, or vote for another.")

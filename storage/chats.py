@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,16 @@ if TYPE_CHECKING:
     from storage.database import Store
 
 
+MOST_LETTERS = 200  # of a question in a list
+
+
 @dataclass(frozen=True)
 class ChatEntry:
-    """One chat of a list. title: its name, else its first question. questions, votes: how many it has."""
+    """One chat of a list.
+
+    title: its name, else how its first question begins. questions: those that a reader sees, none that was asked anew.
+    votes: those that count, none that was changed.
+    """
 
     chat: Chat
     title: str
@@ -72,18 +80,18 @@ class Chats:
         )
         conditions = "".join(f" AND {found.format(number)}" for number in range(len(likes)))
         rows = self.store.rows(
-            "SELECT chats.*, count(*) AS questions, (SELECT content FROM chat_messages WHERE chat_id = chats.id"
-            " AND role = 'user' ORDER BY id LIMIT 1) AS first_question, (SELECT count(*) FROM chat_votes JOIN chat_messages"
-            " ON chat_messages.id = question_id WHERE chat_id = chats.id) AS votes"
+            "SELECT chats.*, json_group_array(json_array(asked.id, json_extract(asked.settings, '$.replaces'),"
+            " substr(asked.content, 1, :letters))) AS asked, (SELECT count(DISTINCT json_array(question_id, chat_votes.annotator))"
+            " FROM chat_votes JOIN chat_messages ON chat_messages.id = question_id WHERE chat_id = chats.id) AS votes"
             " FROM chats JOIN chat_messages AS asked ON asked.chat_id = chats.id AND asked.role = 'user'"
             f" WHERE (:project IS NULL OR project_id = :project){conditions}"
             " GROUP BY chats.id ORDER BY chats.id DESC LIMIT :limit",
-            {"project": project_id, "limit": limit, **{f"word{number}": like for number, like in enumerate(likes)}},
+            {
+                "project": project_id, "limit": limit, "letters": MOST_LETTERS,
+                **{f"word{number}": like for number, like in enumerate(likes)},
+            },
         )
-        return [
-            ChatEntry(from_row(Chat, row), row["name"] or " ".join(row["first_question"].split()), row["questions"], row["votes"])
-            for row in rows
-        ]
+        return [_entry(row) for row in rows]
 
     def rename(self, chat_id: int, name: str) -> None:
         """Give a chat a name; "" takes it back. Raises NotFoundError."""
@@ -161,3 +169,23 @@ class Chats:
             "SELECT id FROM chat_votes WHERE question_id = ? AND annotator = ? ORDER BY id", [question_id, annotator]
         )
         return [row["id"] for row in rows]
+
+
+def standing(questions: Iterable[tuple[int, int | None]]) -> list[int]:
+    """Return the questions of a chat that stand, in order: one that is asked anew ends its place and all after it.
+
+    questions: each with the one that it replaces, None for none; in the order in which they were asked.
+    """
+    found: list[int] = []
+    for question_id, replaces in questions:
+        if replaces in found:
+            del found[found.index(replaces) :]
+        found.append(question_id)
+    return found
+
+
+def _entry(row: dict[str, Any]) -> ChatEntry:
+    asked = {question_id: (replaces, text) for question_id, replaces, text in sorted(json.loads(row["asked"]), key=lambda each: each[0])}
+    shown = standing((question_id, replaces) for question_id, (replaces, _) in asked.items())
+    title = row["name"] or " ".join(asked[shown[0]][1].split())
+    return ChatEntry(from_row(Chat, row), title, len(shown), row["votes"])

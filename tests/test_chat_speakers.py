@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chat.speakers import base_speaker, default_pair, find, run_speaker, speakers
+from chat.speakers import base_speaker, default_pair, find, name_of, run_speaker, speakers
 from chat.transcript import begin, reopen, turns
 from errors import NotFoundError
 
@@ -39,6 +39,13 @@ def test_a_speaker_that_is_gone_is_named(store, project) -> None:
         find(store, project.id, "base:demo", "run-9")
     with pytest.raises(NotFoundError, match="Choose a model"):
         find(store, project.id, None, "base:demo")
+
+
+def test_a_key_is_read_as_a_name_also_when_its_model_is_gone(store, project) -> None:
+    run = train(store, project.id, model="org/Large", method="kto")
+    keys = (f"run-{run.id}", "base:org/Large", "base:/gone/Small", "run-9")
+    known = speakers(store, project.id)
+    assert [name_of(key, known) for key in keys] == ["Run 1 · KTO · Large", "Base (Large)", "Base (Small)", "Run 9"]
 
 
 def test_a_page_finds_the_newest_chat_of_its_project_again(store, project) -> None:

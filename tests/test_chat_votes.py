@@ -188,6 +188,10 @@ def test_a_question_asked_anew_takes_the_place_of_the_old_one_and_what_came_afte
     assert shown[0].question.id == first.question_id
     with pytest.raises(LabelError, match="anew"):
         votes.rate(room.store, second.question_id, 0, True, "ann")
+    for choice in ("A", "tie", "both_bad"):
+        with pytest.raises(LabelError, match="anew"):
+            votes.vote(room.store, second.question_id, choice, "ann")
+    assert room.store.chats.votes(room.chat_id) == []
 
 
 def test_a_thumb_labels_one_answer_and_is_taken_back(room: Room) -> None:

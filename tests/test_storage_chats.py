@@ -39,6 +39,22 @@ def test_a_search_finds_names_questions_and_answers_in_any_case(store: Store, pr
         store.chats.rename(99, "x")
 
 
+def test_a_list_counts_the_questions_a_reader_sees_and_the_votes_that_count(store: Store, project: Project) -> None:
+    chat = said(store, project, "Frist?", "One.", "Second?", "Two.")
+    first, _, second, _ = (message.id for message in store.chats.messages(chat))
+    store.chats.add_vote(second, "ann", "tie")
+    for side in (0, 1):
+        store.chats.add_vote(second, "bob", "chosen", side)
+    (entry,) = store.chats.search(project.id)
+    assert (entry.title, entry.questions, entry.votes) == ("Frist?", 2, 2)
+    retried = store.chats.add_message(chat, "user", "Second?", settings={"replaces": second})
+    assert [each.questions for each in store.chats.search(project.id)] == [2]
+    store.chats.add_message(chat, "user", "First? " * 99, settings={"replaces": first})
+    store.chats.add_message(chat, "user", "Third?", settings={"replaces": retried})  # gone already: it comes after
+    (entry,) = store.chats.search(project.id, "frist")
+    assert (entry.title, entry.questions) == (("First? " * 99)[:200].strip(), 2)
+
+
 def test_votes_cannot_be_rewritten(store: Store, project: Project) -> None:
     chat = said(store, project, "Hi")
     vote = store.chats.add_vote(store.chats.messages(chat)[0].id, "ann", "chosen", 1)

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from chat.speakers import name_of
 from chat.transcript import Turn, turns
 from chat.votes import CHOICES
 from storage import Chat, ChatMessage, Store
@@ -48,7 +49,7 @@ def _told(turn: Turn, chat: Chat) -> dict[str, Any]:
 
 
 def _speaker(answer: ChatMessage | None, chat: Chat, side: int) -> str:
-    return ((answer.settings if answer else None) or {}).get("label") or chat.models[side]
+    return ((answer.settings if answer else None) or {}).get("label") or name_of(chat.models[side])
 
 
 def _said(verdict: str, side: int | None) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from chat.library.exporting import as_json, as_markdown
-from chat.transcript import Opened
+from chat.speakers import Speaker, name_of, speakers
+from chat.transcript import Opened, hides_names
 from errors import ConfigError, reported
 from storage import Store
+from storage.chats import ChatEntry
 
 COLUMNS = ("Number", "Conversation", "Models", "Questions", "Votes", "Begun")
 MOST_LETTERS = 80
@@ -75,22 +78,19 @@ class Library:
             raise ConfigError("Open a conversation first.")
         self.store.chats.rename(chat_id, name)
         gr.Info("The name is kept.")
-        files = [gr.skip()] * 2 if self._hides_names(chat_id) else self._written(chat_id)
+        files = [gr.skip()] * 2 if hides_names(self.store, chat_id) else self._written(chat_id)
         return self.rows(project_id, words or ""), *files
 
     def rows(self, project_id: int | None, words: str) -> list[list[str]]:
         """Return the rows of the list."""
+        known = speakers(self.store, project_id)
         return [
             [
-                str(entry.chat.id), _short(entry.title), "hidden until the vote" if entry.chat.is_blind and not entry.votes
-                else ", ".join(entry.chat.models), str(entry.questions), str(entry.votes),
+                str(entry.chat.id), _short(entry.title), _models(entry, known), str(entry.questions), str(entry.votes),
                 time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.chat.created_at)),
             ]
             for entry in self.store.chats.search(project_id, words)
         ]
-
-    def _hides_names(self, chat_id: int) -> bool:
-        return self.store.chats.get(chat_id).is_blind and not self.store.chats.votes(chat_id)
 
     def _written(self, chat_id: int) -> tuple[str, str]:
         self._folder = self._folder or Path(tempfile.mkdtemp(prefix="preference-studio-chats-"))
@@ -98,6 +98,12 @@ class Library:
         for path, text in zip(paths, (as_markdown(self.store, chat_id), as_json(self.store, chat_id))):
             path.write_text(text, encoding="utf-8")
         return str(paths[0]), str(paths[1])
+
+
+def _models(entry: ChatEntry, known: Sequence[Speaker]) -> str:
+    if entry.chat.is_blind and not entry.votes:
+        return "hidden until the vote"
+    return ", ".join(name_of(key, known) for key in entry.chat.models)
 
 
 def _short(text: str) -> str:
