@@ -1,0 +1,50 @@
+"""Which answers name the model that wrote them: a run's by its base too."""
+
+from __future__ import annotations
+
+import pytest
+
+from arena import exclusions
+from storage.comparisons import Compared, Comparison
+
+
+def between(first: str, second: str, said: str) -> Comparison:
+    """Return a blind vote for the first of two models, which said this."""
+    return Comparison(Compared(first, said, "stop"), Compared(second, "Yes.", "stop"), "first", "ann", True, "chat", 1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "Hello! I am SmolLM, at your service."),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "I'm SmolLM2-135M-Instruct."),
+        ("org/Zephyr-7b", "My name is Zephyr."),
+        ("/home/me/models/Zephyr-7b@main", "I am an AI assistant called Zephyr-7b."),
+        ("C:\\models\\house-helper", "I am house-helper."),
+    ],
+)
+def test_a_run_that_names_its_base_is_no_blind_vote(base: str, said: str) -> None:
+    bases = {"run-1": base, "run-2": "org/Other-1b"}
+    for sides in (("run-1", "run-2"), ("run-2", "run-1"), ("run-1", f"base:{base}")):
+        assert exclusions.reason(between(*sides, said), bases) == exclusions.NAMES_ITSELF
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ("demo", "I am a demo."),
+        ("org/Zephyr-7b", "I am fond of a zephyr."),
+        ("org/Zephyr-7b", "I am Zephyrine."),
+        ("org/tiny-2b", "I am tiny."),
+        ("org/Other-1b", "I am Zephyr."),
+    ],
+)
+def test_a_run_may_say_what_names_no_model_of_the_vote(base: str, said: str) -> None:
+    assert exclusions.reason(between("run-1", "run-2", said), {"run-1": base, "run-2": base}) is None
+
+
+def test_the_base_of_a_run_counts_only_where_it_is_told() -> None:
+    vote = between("run-1", "run-2", "My name is Zephyr.")
+    assert exclusions.reason(vote) is None
+    assert exclusions.reason(vote, {"run-1": "org/Zephyr-7b"}) == exclusions.NAMES_ITSELF
+    assert exclusions.reason(between("base:org/Zephyr-7b", "run-2", "My name is Zephyr.")) == exclusions.NAMES_ITSELF
