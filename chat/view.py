@@ -33,6 +33,7 @@ DEMO_LINE = (
 )
 TRAIN_LINE = "Train first; then the tuned model appears here. Until then the same model is on both sides."
 BLIND_LINE = "Blind: who answers on which side is shown after your vote, which then is final."
+DRAWN_LINE = "Blind: who answers on which side is drawn with your first message, and shown after your vote, which then is final."
 # Where Markdown shows signs as they are: code, and formulas.
 CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`|\$\$.*?\$\$|\\\[.*?\\\]|\\\(.*?\\\))", re.DOTALL)
 QUESTION, THOUGHT, ANSWER, NOTE = "question", "thought", "answer", "note"
@@ -110,7 +111,7 @@ def hint(opened: Opened) -> str:
     """Return what to know of the speakers before reading them; empty when there is nothing to say."""
     lines = []
     if opened.hides_names:
-        lines.append(BLIND_LINE)
+        lines.append(BLIND_LINE if opened.turns else DRAWN_LINE)
     elif all(speaker.run_id is None for speaker in opened.sides):
         untrained = opened.newest_run_id is None and len(set(opened.sides)) == 1
         lines.append(TRAIN_LINE if untrained else "All sides are untrained models.")

@@ -70,7 +70,9 @@ def test_a_blind_chat_names_its_models_after_the_vote_only(room: Room) -> None:
     with room.enter() as page:
         room.go(page)
         page.get_by_label("Blind: hide who answers until the vote").check()
-        expect(page.locator("#chat-hint")).to_contain_text("shown after your vote")
+        expect(page.locator("#chat-hint")).to_contain_text("drawn with your first message, and shown after your vote")
+        for side in "ab":  # the lists are in an order of their own, and nobody has a side yet
+            expect(page.locator(f"#chat-{side}-model").get_by_label("Takes part")).to_be_visible()
         say(page, "Who?")
         answered(page)
         root = page.locator("#chat-root")
@@ -193,6 +195,7 @@ def test_conversations_are_found_named_opened_and_taken_out(room: Room) -> None:
         page.locator("#chat-library").get_by_text("Conversations").click()
         rows = page.locator("#chat-list tbody tr")
         expect(rows.filter(has_text="About owls?")).to_have_count(1)
+        expect(rows.filter(has_text="About owls?")).to_contain_text(f"Base (demo), Run {room.run_id} · DPO")
         page.locator("#chat-search textarea, #chat-search input").fill("TEA")
         expect(rows.filter(has_text="About owls?")).to_have_count(0)
         page.locator("#chat-list [data-testid=cell-0-1]").filter(visible=True).click()

@@ -37,7 +37,7 @@ class Settings:
             with gr.Row():
                 self._slider(
                     "repetition_penalty", 0.5, 2, default.repetition_penalty, 0.05,
-                    "Above 1: words that were there already become less likely.",
+                    "Above 1: words that were there already become less likely.", "Repetition penalty",
                 )
                 self._slider(
                     "max_tokens", 1, 4096, default.max_tokens, 1, "In tokens: short words or parts of words.", "Longest answer"

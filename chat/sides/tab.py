@@ -26,6 +26,9 @@ LATEX = [
     {"left": "\\(", "right": "\\)", "display": False},
 ]
 NOBODY = ("nobody", "")
+SAID_HERE = "Its answers appear here."
+DRAWN = "Takes part"  # over a list of a blind chat: before the first message nobody has a side
+DRAWN_HERE = "Side {}: one of those who take part, drawn with your first message."
 ALWAYS = 2  # sides that are always there
 
 
@@ -54,14 +57,16 @@ class Sides:
 
     def frame(self, opened: Opened) -> dict[Any, Any]:
         """Return the updates that show who answers."""
-        masked = opened.is_blind and bool(opened.turns)
+        masked, drawn = opened.is_blind and bool(opened.turns), opened.is_blind and not opened.turns
         listed = sorted(opened.sides, key=opened.known.index) if opened.is_blind else list(opened.sides)
         frame: dict[Any, Any] = {}
         for number, side in enumerate(self.all):
             there = number < len(opened.sides)
             value = {"value": listed[number].key} if there else {"value": NOBODY[1]} if number >= ALWAYS else {}
             frame[side.column] = gr.update(visible=there)
-            frame[side.who] = gr.update(choices=choices(opened.known, number), visible=not masked, **value)
+            frame[side.who] = gr.update(
+                choices=choices(opened.known, number), visible=not masked, label=DRAWN if drawn else CHOICES[number], **value
+            )
             frame[side.name] = gr.update(value=view.heading(opened, number) if there else "", visible=masked)
         return frame
 
@@ -70,7 +75,10 @@ class Sides:
         updates: dict[Any, Any] = {}
         for number, side in enumerate(self.all[: len(opened.sides)]):
             thumbs = self.thumbs(opened, number, annotator)
-            updates[side.said] = gr.update(value=view.column(opened.turns, number), feedback_value=thumbs)
+            updates[side.said] = gr.update(
+                value=view.column(opened.turns, number), feedback_value=thumbs,
+                placeholder=DRAWN_HERE.format(CHOICES[number]) if opened.is_blind else SAID_HERE,
+            )
             updates[side.note] = "" if opened.hides_names else view.idle_note(workers, opened, number)
         return updates
 
@@ -135,7 +143,7 @@ class Sides:
             said = gr.Chatbot(
                 elem_id=f"chat-{name}", height=None, show_label=False, buttons=["copy"], layout="bubble",
                 latex_delimiters=LATEX, allow_tags=False, sanitize_html=True, editable="all",
-                placeholder="Its answers appear here.", elem_classes="chat-said",
+                placeholder=SAID_HERE, elem_classes="chat-said",
                 group_consecutive_messages=False,  # so that each message has its own buttons
             )
             note = gr.Markdown(elem_id=f"chat-{name}-note", elem_classes="chat-note")
