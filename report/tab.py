@@ -24,7 +24,8 @@ AT_ONCE = {**PRIVATE, "queue": False}  # gradio shows toasts only for what went 
 IS_OPEN = "(...inputs) => [...inputs.slice(0, -1), !!document.getElementById('report-root')?.offsetParent]"
 HEAT_TEXT = (
     "Which words of an answer did training make more or less likely? Write a question and an answer, or take them from"
-    " above; the first chosen run is compared with its base model."
+    " above; the first chosen run is compared with its base model. A whole conversation goes in too: begin each turn on a"
+    " new line with `User:`, `Assistant:` or `System:`. When the answer is left empty, it is the conversation's last turn."
 )
 OPEN_TEXT = "Was it a slip? Open a label that the run contradicts, look at it again, and say what is right."
 guarded = reported(gr.Warning, gr.skip)
@@ -49,12 +50,16 @@ def build(
 
 def css() -> str:
     """Return the tab's style sheet."""
-    return Path(__file__).with_name("tab.css").read_text(encoding="utf-8")
+    return _beside("tab.css")
 
 
 def head() -> str:
     """Return the style sheet of reports: in the head, because Gradio confines `css` to what is inside its container."""
     return f"<style>{page.css()}</style>"
+
+
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 class ReportTab:
@@ -96,10 +101,10 @@ class ReportTab:
     def _heat(self) -> None:
         gr.Markdown(HEAT_TEXT, elem_classes="report-help")
         with gr.Row():
-            self.prompt = gr.Textbox(label="Question", lines=2, max_lines=8, elem_id="report-prompt", min_width=260)
+            self.prompt = gr.Textbox(label="Question or conversation", lines=2, max_lines=8, elem_id="report-prompt", min_width=260)
             self.response = gr.Textbox(label="Answer", lines=2, max_lines=8, elem_id="report-response", min_width=260)
         self.compare = gr.Button("Show the tokens", elem_id="report-compare")
-        self.map = gr.HTML("", js_on_load=None, apply_default_css=False, elem_id="report-map")
+        self.map = gr.HTML("", js_on_load=_beside("heat.js"), apply_default_css=False, elem_id="report-map")
 
     def _connect(self, tab: gr.Tab, project: gr.Dropdown) -> None:
         state = [self.line, self.measure, self.stop, self.timer, self.mark]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.report_world import HOSTILE, finished_run
 
-from errors import TrainingError, WorkerError
+from errors import WorkerError
 from report import heat
+from training.losses import LOSSES, PairedLogps, UnpairedLogps
+from training.methods import METHODS, DPOConfig, IPOConfig, MethodConfig
 
-SPAN = re.compile(r'<span class="report-(up|down)" style="--depth:([\d.]+)" title="([^"]*)">(.*?)</span>', re.S)
+SPAN = re.compile(r'<span class="report-(up|down)" style="--depth:([\d.]+)" title="([^"]*)" tabindex="(?:0|-1)">(.*?)</span>', re.S)
 
 
 def test_colours_follow_the_difference_and_titles_say_the_numbers() -> None:
@@ -43,12 +46,44 @@ def test_whatever_a_token_is_it_stays_text(tokens: list[str]) -> None:
     tokens = [*tokens, HOSTILE]
     html = heat.render(tokens, [-1.0] * len(tokens), [-2.0] * len(tokens))
     assert len(SPAN.findall(html)) == len(tokens)
-    assert not re.search(r"<(?!/?(figure|figcaption|span|small|div|i|p)\b)", html) and "${" not in html and "{{" not in html
+    assert not re.search(r"<(?!/?(figure|figcaption|span|small|div|i|p|table|thead|tbody|tr|th|td)\b)", html) and "${" not in html and "{{" not in html
 
 
 def test_line_breaks_and_empty_tokens_are_seen() -> None:
     html = heat.render(["a\n\n", ""], [-1.0, -1.0], [-1.0, -1.0])
     assert [text for *_, text in SPAN.findall(html)] == ["a↵\n↵\n", "·"]
+
+
+def test_the_tokens_that_rose_and_fell_most_are_listed_with_their_numbers() -> None:
+    tokens = list("abcdefgh")
+    html = heat.render(tokens, [float(-place) for place in range(8)], [-3.0] * 8)
+    rose, fell = re.findall("<table>(.*?)</table>", html)
+    rows = re.compile('<tr><td class="report-piece">(.*?)</td><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td></tr>')
+    assert rows.findall(rose) == [("a", "+3.00", "0.00", "−3.00"), ("b", "+2.00", "−1.00", "−3.00"), ("c", "+1.00", "−2.00", "−3.00")]
+    assert [row[:2] for row in rows.findall(fell)] == [("h", "−4.00"), ("g", "−3.00"), ("f", "−2.00"), ("e", "−1.00")]
+    assert "<table>" not in heat.render(["a"], [-1.0], [-1.0])
+    many = heat.render(["a"] * 40, [-1.0] * 40, [-2.0] * 40)
+    assert len(rows.findall(many)) == heat.MOST_LISTED
+
+
+def test_all_tokens_are_one_stop_of_the_tab_key() -> None:
+    assert re.findall('tabindex="(.*?)"', heat.render(["a", "b", "c"], [-1.0] * 3, [-1.0] * 3)) == ["0", "-1", "-1"]
+
+
+@pytest.mark.parametrize("loss", [*(config() for config in METHODS.values()), IPOConfig(form="mean"), DPOConfig(beta=0.5)])
+def test_the_reward_of_an_answer_is_what_the_runs_own_loss_calls_so(loss: MethodConfig) -> None:
+    logps, base_logps = [-1.0, -0.5, -2.5], [-2.0, -1.0, -0.25]
+    own, base, length = torch.tensor([sum(logps)]), torch.tensor([sum(base_logps)]), torch.tensor([3.0])
+    if loss.paired:
+        references = [base, base] if loss.needs_reference else []
+        expected = LOSSES[loss.name](PairedLogps(own, own, length, length, *references), loss).chosen_rewards
+    else:
+        asked = UnpairedLogps(own, base, torch.tensor([True]), torch.tensor(0.0))
+        expected = LOSSES[loss.name](asked, loss).chosen_rewards
+    assert heat.reward(loss, logps, base_logps) == pytest.approx(expected.item())
+    said = heat.render(["a", "b", "c"], logps, base_logps, loss)
+    assert f"implicit reward {expected.item():+.2f} (β {loss.beta:g})".replace("-", "−") in said
+    assert "implicit reward" not in heat.render(["a", "b", "c"], logps, base_logps)
 
 
 def test_figures_that_do_not_match_the_tokens_are_refused() -> None:
@@ -75,6 +110,13 @@ def test_the_run_is_asked_by_its_name_about_the_answer_word_for_word(store, proj
     html = heat.ask(workers, run, "Why?", " Because.\n")
     assert endpoint.asked == [{"model": "run-1", "messages": [{"role": "user", "content": "Why?"}], "response": " Because.\n"}]
     assert len(SPAN.findall(html)) == len(" Because.\n")
-    for prompt, response in (("", "x"), (" ", "x"), ("x", "")):
-        with pytest.raises(TrainingError, match="a question and an answer"):
-            heat.ask(workers, run, prompt, response)
+    assert "implicit reward +1.00 (β 0.1)" in html
+    heat.ask(workers, run, "User: Why?\nAssistant: Because.\nUser: And?", "So.")
+    assert [message["content"] for message in endpoint.asked[1]["messages"]] == ["Why?", "Because.", "And?"]
+
+
+def test_a_run_of_another_version_has_its_tokens_without_a_reward(store, project) -> None:
+    run = replace(finished_run(store, project, measured=False), config={"method": "gone"})
+    workers = type("Workers", (), {"endpoint": lambda self, model: FakeEndpoint()})()
+    html = heat.ask(workers, run, "Why?", "So.")
+    assert len(SPAN.findall(html)) == 3 and "implicit reward" not in html

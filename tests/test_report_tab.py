@@ -142,10 +142,10 @@ def test_what_goes_wrong_is_a_toast(store, project, workers) -> None:
     toasts: list[str] = []
     made = tab.ReportTab(store, workers)
     guarded = tab.reported(toasts.append, gr.skip)
+    compared = guarded(tab.ReportTab.compare_tokens.__wrapped__)
     workers.refuses = "The worker died."
     run = finished_run(store, project, measured=False)
-    assert guarded(tab.ReportTab._compared.__wrapped__)(made, [run.id], "Why?", "So.") == gr.skip()
-    assert guarded(tab.ReportTab._compared.__wrapped__)(made, [], "Why?", "So.") == gr.skip()
+    assert compared(made, [run.id], "Why?", "So.") == compared(made, [], "Why?", "So.") == gr.skip()
     assert guarded(tab.ReportTab.show.__wrapped__)(made, [99]) == gr.skip()
     assert toasts == ["The worker died.", "Choose a run first.", "There is no run number 99. `python app.py runs` lists them."]
 
@@ -239,7 +239,23 @@ def test_tokens_are_coloured_and_hostile_ones_stay_text(store, project, address,
         page.locator("#report-compare").click()
         expect(page.locator("#report-map .report-tokens")).to_have_text(HOSTILE)
         expect(page.locator("#report-map .report-tokens span").first).to_have_attribute("title", "+1.00 nats: −1.00 under the run, −2.00 under the base")
+        told = page.locator("#report-map .report-told")
+        page.locator("#report-map .report-tokens span").nth(1).click()
+        expect(told).to_have_text("“i” +1.00 nats: −1.00 under the run, −2.00 under the base")
+        page.keyboard.press("ArrowLeft")
+        expect(told).to_contain_text("“<” +1.00 nats")
+        page.keyboard.press("ArrowLeft")  # there is none before the first
+        page.keyboard.press("Tab")
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("End")
+        expect(told).to_contain_text(f"“{HOSTILE[-1]}” +1.00 nats")
+        page.keyboard.press("Home")
+        expect(told).to_contain_text("“<” +1.00 nats")
         assert page.evaluate("window.pwned") is None
+        page.get_by_label("Answer", exact=True).fill("")
+        page.get_by_label("Question").fill("User: Hi\nAssistant: Hello!")
+        page.locator("#report-compare").click()
+        expect(page.locator("#report-map .report-tokens")).to_have_text("Hello!")
         page.get_by_label("Question").fill("")
         page.locator("#report-compare").click()
         expect(page.get_by_text("Write a question and an answer first.")).to_be_visible()
