@@ -70,9 +70,9 @@ class PublishTab:
     def build(self, tab: gr.Tab, project: gr.Dropdown) -> None:
         """Lay the tab out and connect it."""
         with gr.Column(elem_id="publish-root"):
-            self.run = gr.Dropdown([], label="Finished run", filterable=False, elem_id="publish-run")
+            self.run = gr.Dropdown([], label="Finished run", filterable=False, visible=False, elem_id="publish-run")
             self.about = _line("publish-about")
-            with gr.Row(equal_height=False):
+            with gr.Row(equal_height=False, visible=False) as self.cards:
                 with gr.Column(min_width=300):
                     self._adapter()
                     self._merge()
@@ -135,7 +135,7 @@ class PublishTab:
     def _connect(self, tab: gr.Tab, project: gr.Dropdown) -> None:
         chosen = [project, self.run]
         moving = [self.merge, self.stop, self.merge_line, self.pack_merged, self.push, self.push_line, self.timer]
-        still = [self.about, self.pack, self.download, self.download_merged, self.commands, self.api]
+        still = [self.about, self.cards, self.pack, self.download, self.download_merged, self.commands, self.api]
         gr.on([project.change, tab.select], self.open, chosen, [self.run, *moving, *still], **AT_ONCE)
         self.run.input(self.choose, chosen, [*moving, *still], **AT_ONCE)
         self.timer.tick(self.look, chosen, [*moving, self.commands], **AT_ONCE)
@@ -150,14 +150,14 @@ class PublishTab:
         listed = view.choices(self.store, project_id)
         known = [number for _, number in listed]
         chosen = run_id if run_id in known else next(iter(known), None)
-        return [gr.Dropdown(listed, value=chosen), *self.choose(project_id, chosen)]
+        return [gr.Dropdown(listed, value=chosen, visible=bool(listed)), *self.choose(project_id, chosen)]
 
     def choose(self, project_id: int | None, run_id: int | None) -> list[Any]:
         """Show a run; nothing that was prepared of another one stays."""
         panel = view.panel(self.store, project_id, run_id)
         empty = gr.DownloadButton("Download", value=None, interactive=False)
         return [
-            *self._moving(panel), panel.about, gr.Button(interactive=panel.usable), empty,
+            *self._moving(panel), panel.about, gr.Row(visible=panel.usable), gr.Button(interactive=panel.usable), empty,
             gr.DownloadButton(visible=False), panel.commands, panel.api,
         ]
 

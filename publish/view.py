@@ -13,7 +13,9 @@ from storage import Run, Store
 from training.methods import METHODS
 
 NO_RUN = "There is no finished run yet. Train one on the Train tab; then it can be taken anywhere from here."
-NO_PROJECT = "There is no project yet."
+NO_PROJECT = (
+    "There is no project yet. Make one on the Data tab, label, and train a run; then it can be taken anywhere from here."
+)
 # Larger merged weights are fetched from their folder: a browser's download of them is slow and cannot be resumed.
 DOWNLOAD_BYTES = 1 << 30
 

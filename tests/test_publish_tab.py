@@ -112,9 +112,9 @@ def test_a_run_is_merged_followed_through_a_reload_and_downloaded(world, address
     assert json.loads(elsewhere(GREEDY, ".", "", '["Hi"]', folder=folder))["answers"][0][0]
 
 
-def test_commands_are_copied_as_they_are_and_names_stay_text(world, address: str, browser) -> None:
-    store, run = world
-    with open_page(address, browser, permissions=["clipboard-read", "clipboard-write"]) as page:
+@pytest.mark.parametrize("width", [390, 1440])
+def test_commands_are_copied_as_they_are_and_names_stay_text(address: str, browser, width: int) -> None:
+    with open_page(address, browser, width=width, permissions=["clipboard-read", "clipboard-write"]) as page:
         go(page)
         expect(page.locator("#publish-api pre")).to_have_count(2)
         expect(page.locator("#publish-commands pre").first).to_be_visible()
@@ -122,11 +122,12 @@ def test_commands_are_copied_as_they_are_and_names_stay_text(world, address: str
         assert "python app.py api --model" in shown and HOSTILE in shown and "PREFERENCE_STUDIO_API_KEY" in shown
         assert 'client.chat.completions.create(model="run-1"' in shown
         assert page.locator("#publish-root img").count() == 0 and page.evaluate("window.pwned") is None
-        first = page.locator("#publish-commands pre").first
-        first.hover()
-        page.locator("#publish-commands").get_by_role("button").first.click()
-        copied = page.evaluate("navigator.clipboard.readText()")
-        assert copied.strip() == first.locator("code").inner_text().strip() and "from_pretrained" in copied
+        for place, words in ((0, "from_pretrained"), (1, "vllm serve")):
+            page.locator("#publish-commands").get_by_role("button").nth(place).click()
+            copied = page.evaluate("navigator.clipboard.readText()").strip()
+            # The lines are broken on the screen alone.
+            assert copied == page.locator("#publish-commands pre code").nth(place).text_content().strip() and words in copied
+        assert "\n" not in copied
 
 
 def test_what_a_hub_would_refuse_is_a_toast_and_a_push_is_followed(world, address: str, browser, monkeypatch) -> None:
@@ -155,15 +156,21 @@ def test_what_a_hub_would_refuse_is_a_toast_and_a_push_is_followed(world, addres
     assert started[0][2] == "publish.hub" and started[0][-2:] == ["--name", "me/mine"] and "hf_nothing" not in str(started)
 
 
-def test_a_project_without_a_finished_run_says_so(address: str, browser) -> None:
+def test_a_project_without_a_finished_run_says_only_what_to_do(address: str, browser) -> None:
+    def choose(page: Page, project: str) -> None:
+        page.locator("#project input").click()
+        page.get_by_role("option", name=project, exact=True).click()
+
     with open_page(address, browser) as page:
         go(page)
-        page.locator("#project input").click()
-        page.get_by_role("option", name="Nothing trained").click()
+        choose(page, "Nothing trained")
         expect(page.locator("#publish-about p")).to_have_text(view.NO_RUN)
-        for button in ("#publish-pack", "#publish-merge", "#publish-push"):
-            expect(page.locator(button)).to_be_disabled()
-        expect(page.locator("#publish-commands pre")).to_have_count(0)
+        expect(page.locator(".publish-card:visible, #publish-run:visible")).to_have_count(0)
+        assert page.locator("#publish-root").inner_text().strip() == view.NO_RUN
+        choose(page, "Trained")
+        expect(page.locator("#publish-pack")).to_be_enabled()
+        expect(page.locator("#publish-run input")).to_have_value(re.compile("^Run 1: DPO"))
+        expect(page.locator("#publish-commands pre").first).to_be_visible()
 
 
 @pytest.mark.parametrize("width", [390, 1440])
@@ -172,6 +179,8 @@ def test_nothing_is_wider_than_the_screen(address: str, browser, width: int) -> 
         go(page)
         expect(page.locator("#publish-commands pre").first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        cut = page.locator("#publish-root pre").evaluate_all("all => all.filter(each => each.scrollWidth > each.clientWidth).length")
+        assert cut == 0
         for name in ("#publish-pack", "#publish-merge", "#publish-push", "#publish-commands", "#publish-api"):
             box = page.locator(name).bounding_box()
             assert box["x"] >= 0 and box["x"] + box["width"] <= width, name
