@@ -8,6 +8,7 @@ Gradio is imported inside the functions that need it, so that `train` also runs 
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -25,6 +26,7 @@ from transfer.jobs import Jobs
 if TYPE_CHECKING:
     import gradio as gr
     from fastapi import FastAPI
+    from gradio.events import Dependency
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # What the page may load and run. Gradio needs inline scripts; nothing may come from, or go to, another host:
@@ -93,10 +95,20 @@ def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
             return choices, kept.get("annotator") or DEFAULT_ANNOTATOR
 
         hidden = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-        page.load(restore, remembered, [project, annotator], js=REMEMBERED, **hidden)
+        restored = page.load(restore, remembered, [project, annotator], js=REMEMBERED, **hidden)
         gr.on([project.change, annotator.change], None, [project, annotator], None, js=REMEMBER, **hidden)
+        _keep_open_tab(tabs, restored, hidden)
     page.queue(default_concurrency_limit=8, api_open=False)
     return page
+
+
+def _keep_open_tab(tabs: gr.Tabs, restored: Dependency, hidden: dict) -> None:
+    """Let `app.js` keep the open tab over a reload. restored: the tab is opened after it, of the project chosen by then."""
+    _, *others = tabs.children
+    restored.then(None, None, tabs, js=f"() => studioTab.open({json.dumps([tab.id for tab in others])})", **hidden)
+    tabs.change(None, None, None, js="() => studioTab.keep(null)", **hidden)  # the first one may not be listened to
+    for tab in others:  # comes after the change, also where a button opened the tab
+        tab.select(None, None, None, js=f"() => studioTab.keep({json.dumps(tab.id)})", **hidden)
 
 
 def create_app(store: Store, workers: Workers, jobs: Jobs) -> FastAPI:
@@ -125,7 +137,7 @@ def create_app(store: Store, workers: Workers, jobs: Jobs) -> FastAPI:
 
     app.add_middleware(SecurityHeaders)
     tabs = (label_tab, review_tab, train_tab, report_tab, chat_tab, arena_tab, data_tab, publish_tab)
-    own_css = (Path(__file__).parent / "app.css").read_text(encoding="utf-8")
+    own_css, own_js = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("app.css", "app.js"))
     return gr.mount_gradio_app(
         app,
         build_page(store, workers, jobs),
@@ -142,7 +154,7 @@ def create_app(store: Store, workers: Workers, jobs: Jobs) -> FastAPI:
         ),
         css="\n".join(tab.css() for tab in tabs),
         # In the head, because Gradio confines `css` to what is inside its container.
-        head="\n".join([f"<style>{own_css}</style>", *(tab.head() for tab in tabs)]),
+        head="\n".join([f"<style>{own_css}</style><script>{own_js}</script>", *(tab.head() for tab in tabs)]),
     )
 
 
