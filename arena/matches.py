@@ -70,10 +70,13 @@ def written(text: str) -> list[list[Message]]:
     return [[{"role": "user", "content": line}] for line in lines]
 
 
-def prepare(store: Store, speakers: Sequence[Speaker], prompts: Sequence[list[Message]], most: int | None = None) -> Project:
+def prepare(
+    store: Store, speakers: Sequence[Speaker], prompts: Sequence[list[Message]], most: int | None = None,
+    home_id: int | None = None,
+) -> Project:
     """Make the project of a match and store its prompts in it, `most` of them, evenly spread.
 
-    speakers: two or more; the first one meets each of the others.
+    speakers: two or more; the first one meets each of the others. home_id: the project for which it is played.
     Raises ConfigError when one is there twice, there is no prompt, or too many.
     """
     first, *others = speakers
@@ -91,7 +94,7 @@ def prepare(store: Store, speakers: Sequence[Speaker], prompts: Sequence[list[Me
         known = {each.name for each in store.projects.list()}
         names = chain([name], (f"{name} ({number})" for number in count(2)))
         name = next(each for each in names if each not in known)
-        project = store.projects.ensure(name, guidelines=GUIDELINES, is_match=True)
+        project = store.projects.ensure(name, guidelines=GUIDELINES, is_match=True, home_id=home_id)
         for messages in taken:
             store.prompts.add(project.id, messages, source=SOURCE)
     return project

@@ -183,7 +183,7 @@ def compare(
     Raises as `matches.prepare` and `matches.play`.
     """
     speakers = opponents(store, run)
-    played = matches.prepare(store, speakers, _compared_on(store, run), MOST_COMPARED)
+    played = matches.prepare(store, speakers, _compared_on(store, run), MOST_COMPARED, project.id)
     return matches.play(store, workers, played, speakers, progress=progress, stop=stop)
 
 

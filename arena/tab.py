@@ -55,8 +55,8 @@ class ArenaTab:
         """Lay the tab out and connect it."""
         with gr.Column(elem_id="arena-root"):
             self._ranking()
-            self._match()
             self._rounds()
+            self._match()
         self.timer, self.played, self.voted = gr.Timer(1.0, active=False), gr.State(None), gr.State(None)
         self._connect(tab, tabs, project)
 
@@ -115,7 +115,7 @@ class ArenaTab:
                 self.go = gr.Button("Next round", variant="primary", size="sm", elem_id="arena-go")
                 self.label = gr.Button("Label now", variant="primary", size="sm", visible=False, elem_id="arena-label")
                 self.enough = gr.Button("Train with these labels", size="sm", visible=False, elem_id="arena-enough")
-                self.vote_round = gr.Button("Vote now", size="sm", visible=False, elem_id="arena-vote-round")
+                self.vote_round = gr.Button("Vote now", variant="primary", size="sm", visible=False, elem_id="arena-vote-round")
                 self.stop = gr.Button("Stop", variant="stop", size="sm", visible=False, elem_id="arena-stop")
 
     def _connect(self, tab: gr.Tab, tabs: gr.Tabs, project: gr.Dropdown) -> None:
@@ -132,19 +132,19 @@ class ArenaTab:
         self.cancel.click(self.desk.jobs.cancel, None, None, **AT_ONCE)
         self.go.click(self.go_on, [project, self.with_named, self.asked], now, **PRIVATE)
         self.enough.click(self.go_on_now, [project, self.with_named], now, **PRIVATE)
-        self.stop.click(self.desk.stop, project, None, **AT_ONCE)
+        self.stop.click(lambda project_id: self.desk.stop(self.desk.home(project_id)), project, None, **AT_ONCE)
         self.timer.tick(self.look, [project, self.with_named], now, **AT_ONCE)
         self.vote.click(self.go_vote, self.played, [project, tabs], **PRIVATE)
         self.vote_round.click(self.go_vote, self.voted, [project, tabs], **PRIVATE)
-        self.label.click(lambda: gr.Tabs(selected="label"), None, tabs, **AT_ONCE)
+        self.label.click(lambda project_id: self.go_vote(self.desk.home(project_id)), project, [project, tabs], **AT_ONCE)
 
     @guarded
     def open(self, project_id: int | None, only_here: bool, with_named: bool, first: str, second: str) -> Any:
-        """Show everything as it is now."""
-        known = speakers(self.store, project_id)
+        """Show everything as it is now. A match is shown with the rounds and models of the project it was played for."""
+        known = speakers(self.store, self.desk.home(project_id))
         listed = [(speaker.label, speaker.key) for speaker in known]
         keys = [key for _, key in listed]
-        usual = [speaker.key for speaker in default_pair(self.store, project_id)]
+        usual = [speaker.key for speaker in default_pair(self.store, self.desk.home(project_id))]
         pair = [first, second] if first != second and {first, second} <= set(keys) else usual
         return [
             self.desk.ranking_html(project_id, only_here, with_named), *self.look(project_id, with_named),
@@ -154,7 +154,8 @@ class ArenaTab:
     @guarded
     def rank(self, project_id: int | None, only_here: bool, with_named: bool) -> Any:
         """Rank by other votes."""
-        return self.desk.ranking_html(project_id, only_here, with_named), self.desk.rounds_html(project_id, with_named)
+        ranks = self.desk.ranking_html(project_id, only_here, with_named)
+        return ranks, self.desk.rounds_html(self.desk.home(project_id), with_named)
 
     @guarded
     def play(self, project_id: int | None, with_named: bool, *told: Any) -> Any:
@@ -165,17 +166,18 @@ class ArenaTab:
     @guarded
     def go_on(self, project_id: int | None, with_named: bool, asked: int) -> Any:
         """Go on with the project's round."""
-        self.desk.go(project_id, asked)
+        self.desk.go(self.desk.home(project_id), asked)
         return self.look(project_id, with_named)
 
     @guarded
     def go_on_now(self, project_id: int | None, with_named: bool) -> Any:
         """Train on the labels there are, without waiting for the others."""
-        self.desk.go(project_id, enough=True)
+        self.desk.go(self.desk.home(project_id), enough=True)
         return self.look(project_id, with_named)
 
     def look(self, project_id: int | None, with_named: bool) -> list[Any]:
         """Show how far the work in the background is, or what it left."""
+        project_id = self.desk.home(project_id)
         state, standing = self.desk.jobs.state, self.desk.standing(project_id)
         active = standing.state is not None or bool(state and state.running)
         return [*self._match_now(state), *self._round_now(project_id, with_named, standing), gr.Timer(active=active)]
@@ -198,7 +200,7 @@ class ArenaTab:
             view.standing_html(step, standing.state, standing.message, votes, standing.answering),
             gr.Button(
                 "Next round" if fresh else "Go on with the round", visible=not at_work, interactive=step is not None,
-                variant="secondary" if labelling else "primary",
+                variant="secondary" if labelling or votes else "primary",
             ),
             gr.Button(visible=labelling), gr.Button(visible=labelling and bool(step.labelled)),
             gr.Button(visible=votes > 0), gr.Button(visible=at_work),

@@ -65,7 +65,7 @@ def standing_html(step: Step | None, state: JobState | None, message: str, waiti
     steps = "".join(f"<li {place}>{STEP_NAMES[kind]}</li>" for kind, place in zip(STEPS, places))
     bar = _bar(state.done, state.total) if state and step.kind in (SAMPLE, COMPARE) else ""
     said = _doing(step, state, answering) if state else _to_do(step)
-    votes = f"<p>{waiting:,} pairs of the newest run wait for votes. They decide which run is gone on from.</p>" if waiting else ""
+    votes = f"<p>{waiting:,} pairs of the newest run wait for votes. They decide which run is gone on from.</p>" if waiting and not message else ""
     return f'<ol class="arena-steps">{steps}</ol>{ended}{votes}<p>{escape(said)}</p>{bar}'
 
 

@@ -74,7 +74,7 @@ def match_command(
         asked = matches.written(prompts.read_text(encoding="utf-8"))
     else:
         asked = matches.held_out(store, project_id, pair)
-    played = matches.prepare(store, pair, asked, most)
+    played = matches.prepare(store, pair, asked, most, project_id)
     sampling = Sampling(temperature=temperature, seed=seed)
     with workers_of(store, device) as workers, progress_bar("Answering") as show:
         report = matches.play(store, workers, played, pair, sampling, progress=show)

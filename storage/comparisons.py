@@ -62,7 +62,7 @@ class Comparisons:
         self.store = store
 
     def of_models(self, project_id: int | None = None) -> Iterator[Comparison]:
-        """Yield a project's comparisons, or all, those of chats first, each oldest first.
+        """Yield a project's comparisons, those of its matches among them, or all; those of chats first, each oldest first.
 
         A vote for one of several answers is a comparison of it with each other one. Items that came from a chat's vote are
         no labels here: the vote counts already, its models have been named, and a text that two models say is kept as
@@ -120,7 +120,8 @@ class Comparisons:
             JOIN item_responses AS a ON a.item_id = items.id AND a.position = 0
             JOIN item_responses AS b ON b.item_id = items.id AND b.position = 1
             JOIN responses AS one ON one.id = a.response_id JOIN responses AS two ON two.id = b.response_id
-            WHERE items.kind = 'pair' AND is_check = 0 AND (:project IS NULL OR items.project_id = :project)
+            WHERE items.kind = 'pair' AND is_check = 0 AND (:project IS NULL OR items.project_id IN (
+                    SELECT id FROM projects WHERE :project IN (id, home_id)))
                 AND one.model IS NOT NULL AND two.model IS NOT NULL
                 AND (one.model <> two.model OR one.run_id IS NOT two.run_id)
                 AND NOT EXISTS (SELECT 1 FROM labels AS said WHERE said.item_id = items.id AND said.source = 'chat')

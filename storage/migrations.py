@@ -52,5 +52,5 @@ def m005_chat_votes(db: sqlite_utils.Database) -> None:
 
 @migrations()
 def m006_matches(db: sqlite_utils.Database) -> None:
-    """A project says whether it holds the answers of a match."""
+    """A project says whether it holds the answers of a match, and of which project's models."""
     db.executescript(MATCHES)

@@ -38,7 +38,7 @@ class Projects:
         raise NotFoundError(f"There is no project number {project_id}. Reload the page.")
 
     def ensure(
-        self, name: str, guidelines: str = "", *, is_example: bool = False, is_match: bool = False
+        self, name: str, guidelines: str = "", *, is_example: bool = False, is_match: bool = False, home_id: int | None = None
     ) -> Project:
         """Return the project of that name, made now when there is none. Raises NotFoundError for an empty name."""
         name = name.strip()
@@ -46,9 +46,9 @@ class Projects:
             raise NotFoundError("A project needs a name.")
         with self.store.transaction() as db:
             db.execute(
-                "INSERT INTO projects (name, guidelines, is_example, is_match, created_at) VALUES (?, ?, ?, ?, ?)"
+                "INSERT INTO projects (name, guidelines, is_example, is_match, home_id, created_at) VALUES (?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (name) DO NOTHING",
-                [name, guidelines, is_example, is_match, time.time()],
+                [name, guidelines, is_example, is_match, home_id, time.time()],
             )
         return self.get(name)
 

@@ -44,7 +44,8 @@ def _json() -> Any:
 class Project:
     """A set of prompts, responses and labels that belong together. labeling: `labeling.settings` as JSON values.
 
-    is_match: it holds what models answered to a list of prompts, to be voted on.
+    is_match: it holds what models answered to a list of prompts, to be voted on. home_id: the project for which the match
+    was played, if there is one.
     """
 
     id: int
@@ -54,6 +55,7 @@ class Project:
     labeling: dict[str, Any] = _json()
     created_at: float
     is_match: bool = False
+    home_id: int | None = None
 
 
 @dataclass(frozen=True)

@@ -366,5 +366,7 @@ END;
 
 MATCHES = """
 ALTER TABLE projects ADD COLUMN is_match INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE projects ADD COLUMN home_id INTEGER REFERENCES projects(id) ON DELETE SET NULL;
+CREATE INDEX projects_of_home ON projects (home_id);
 UPDATE projects SET is_match = 1 WHERE id IN (SELECT project_id FROM prompts WHERE source = 'arena');
 """

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from arena import next_round, rounds
+from arena.ranking import ranking
 from arena.next_round import COMPARE, LABEL, SAMPLE, TRAIN, go, how_many, next_step, train_on_top
 from errors import ConfigError
 from storage import Project, Run, Store
@@ -98,7 +99,20 @@ def test_the_new_run_meets_its_base_and_the_run_it_went_on_from(
     assert set(met) == {(0, second.id), (first.id, second.id)}
     (played,) = store.comparisons.matches_of(second.id)
     assert (played.project_id, played.pairs, played.waiting) == (report.project.id, 12, 12)
-    assert report.project.is_match and store.projects.list()[-1].id == report.project.id
+    assert report.project.is_match and report.project.home_id == project.id and store.projects.list()[-1].id == report.project.id
+
+
+def test_votes_in_its_matches_are_votes_of_a_project(
+    store: Store, project: Project, server: CompletionServer, trained_at_once: None
+) -> None:
+    world(store, project)
+    second = train_on_top(store, RoundWorkers(server), project)
+    report = next_round.compare(store, RoundWorkers(server), project, second)
+    label_all(store, report.project)
+    here, other = ranking(store, project.id), store.projects.ensure("other")
+    assert here.votes == ranking(store, report.project.id).votes == 12 and ranking(store, other.id).votes == 0
+    listed = rounds.rounds(store, project.id)
+    assert listed[1].against_base.votes == listed[1].against_before.votes == 6
 
 
 def test_without_waiting_a_round_ends_where_people_are_needed(

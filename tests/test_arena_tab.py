@@ -133,3 +133,4 @@ def test_one_click_samples_waits_for_labels_trains_and_compares(
             assert sum(store.labels.counts(match.id).values()) == number
         page.get_by_role("button", name="See the ranking").click()
         expect(page.get_by_role("tab", name="Arena")).to_have_attribute("aria-selected", "true")
+        expect(page.locator("#arena-rounds-table")).to_contain_text("3 votes), run 1")  # the rounds of the project it was played for
