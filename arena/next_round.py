@@ -82,10 +82,10 @@ class RoundReport:
         )
 
 
-def next_step(store: Store, project_id: int) -> Step:
+def next_step(store: Store, project_id: int, trained_id: int | None = None) -> Step:
     """Return the step that a project's round stands at.
 
-    Raises ConfigError when there is no run to go on from: none has finished, or votes put the best one under its base.
+    trained_id: the run that this round has waited for; it is compared though it did not go on from another. Raises ConfigError when there is no run to go on from: none has finished, or votes put the best one under its base.
     """
     active = job.reconcile(store)
     if active is not None and active.project_id == project_id:
@@ -94,7 +94,8 @@ def next_step(store: Store, project_id: int) -> Step:
     if not finished:
         raise ConfigError("No run of this project has finished yet. Train one on the Train tab: it is round 1.")
     newest = finished[-1]
-    if newest.config.get("start_run") and not store.comparisons.matches_of(newest.id) and _compared_on(store, newest):
+    is_of_round = newest.config.get("start_run") or newest.id == trained_id
+    if is_of_round and not store.comparisons.matches_of(newest.id) and _compared_on(store, newest):
         return Step(COMPARE, newest)
     total, labelled = store.items.sampled(project_id, newest.created_at)
     if labelled < total:
@@ -125,7 +126,7 @@ def go(
     while True:
         if trained is not None:
             trained = _ended_well(store.runs.get(trained.id))
-        step = next_step(store, project.id)
+        step = next_step(store, project.id, trained.id if trained else None)
         told(step)
         report = RoundReport(project, step, sampled, trained)
         if stop.is_set():

@@ -133,6 +133,21 @@ def test_without_waiting_a_round_ends_where_people_are_needed(
     assert [(each.run.id, each.parent and each.parent.id) for each in listed] == [(first.id, None), (report.run.id, first.id)]
 
 
+def test_a_round_compares_the_run_that_was_started_by_hand_meanwhile(
+    store: Store, project: Project, server: CompletionServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(next_round, "POLL_SECONDS", 0.01)
+    first = world(store, project)
+    by_hand = job.create(store, project, TrainingConfig.from_dict(first.config))
+
+    def told(step: next_round.Step) -> None:
+        if step.kind == TRAIN:
+            store.runs.end(by_hand.id, "finished", adapter="a")
+
+    report = go(store, RoundWorkers(server), project, wait=False, told=told)
+    assert report.match.pairs == 6 and report.step.run.id == by_hand.id  # with its base: there was none before it
+
+
 def test_a_round_with_nothing_held_out_ends_after_its_run(
     store: Store, project: Project, server: CompletionServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
