@@ -303,6 +303,8 @@ def test_byte_order_marks_gzip_arrays_and_blank_lines_are_read(
         (b"[]", "no rows"),
         (b"not json at all", "not valid JSON"),
         (b"[1, 2", "not valid JSON"),
+        (b'[{"prompt": "a\n"}]', r"column 15 \(Invalid control character\)\."),
+        (b'[{"prompt": "a', r"column 13 \(Unterminated string\)\."),
         (b'{"colour": "x"}', "'colour'.*no format known"),
         (b"[3]", "no format known"),
         (b"[" * 200_000, "nested too deeply"),

@@ -85,7 +85,7 @@ class ImportReport:
         if self.near_duplicates:
             said.append(f"{counted(self.near_duplicates, 'prompt is', 'prompts are')} nearly the same as another.")
         if self.bad_rows:
-            said.append(f"{counted(self.bad_rows, 'broken row')} went to {self.bad_rows_file}.")
+            said.append(f"{counted(self.bad_rows, 'broken row')} went to {Path(self.bad_rows_file).name}.")
         return " ".join([*said, left_out_sentence(self.left_out)]).strip()
 
 

@@ -85,6 +85,11 @@ def _next_line(file: BinaryIO) -> bytes:
     return line
 
 
+def _reason(error: json.JSONDecodeError) -> str:
+    """Return what a parser has against a text; its "at" would come before a place that we say first."""
+    return error.msg.removesuffix(" at").removesuffix(" starting")
+
+
 def _parsed_slowly(content: bytes) -> Any:
     try:
         return json.loads(content.decode("utf-8"))
@@ -92,7 +97,7 @@ def _parsed_slowly(content: bytes) -> Any:
         return RowError(f"it is not UTF-8 text at byte {error.start + 1}; save the file as UTF-8, or name its encoding")
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
-        return RowError(f"it is not valid JSON at {place} ({error.msg})")
+        return RowError(f"it is not valid JSON at {place} ({_reason(error)})")
     except RecursionError:
         return RowError("it is nested too deeply")
     except ValueError as error:  # a number of thousands of digits
@@ -216,7 +221,7 @@ class _Stream:
             except StopIteration as stop:
                 fault, message = stop.value, "a value should be here"
             except json.JSONDecodeError as error:
-                fault, message = error.pos, error.msg
+                fault, message = error.pos, _reason(error)
             except RecursionError as error:
                 raise self._refuse(f"row {self._number + 1} is nested too deeply") from error
             except ValueError as error:  # a number of thousands of digits
