@@ -107,6 +107,21 @@ def test_nothing_to_export_writes_no_file(store: Store, project: Project, tmp_pa
     assert list(tmp_path.glob("out*")) == []
 
 
+def test_an_export_without_rows_says_what_to_do(store: Store, project: Project, tmp_path: Path) -> None:
+    def refusal(kind: str) -> str:
+        with pytest.raises(NotFoundError) as refused:
+            export(store, project, kind, tmp_path / "out.jsonl")
+        return str(refused.value)
+
+    assert refusal("labels").endswith("yet. Label something first, or import labels.")
+    pair = add_item(store, project, "A", "B")
+    label(store, pair, "tie")
+    assert refusal("trl-unpaired").endswith("Left out: 1 ties. Export as labels to have everything that was said.")
+    label(store, add_item(store, project, "C"), "good")
+    assert refusal("sharegpt").endswith("1 single responses. Export single responses as trl-unpaired.")
+    assert export(store, project, "trl-unpaired", tmp_path / "out.jsonl").rows == 1
+
+
 def test_a_folder_that_is_not_there_is_refused_with_a_sentence(store: Store, labelled: Project, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="the folder .*missing does not exist"):
         export(store, labelled, "trl-preference", tmp_path / "missing" / "out.jsonl")

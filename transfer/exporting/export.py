@@ -103,13 +103,22 @@ def export(
         rows = map(_settings_as_text, rows)
     first = next(rows, None)
     if first is None:
-        why = left_out_sentence(left_out)
-        raise NotFoundError(f"{project.name!r} has nothing to export as {kind} yet. {why}".strip())
+        why = [left_out_sentence(left_out), _what_now(kind, left_out)]
+        raise NotFoundError(" ".join([f"{project.name!r} has nothing to export as {kind} yet.", *filter(None, why)]))
     watched = _watched(_again(first, rows), progress, stop)
     number = write(path, watched, schema_of(kind) if is_parquet else None)
     return ExportReport(
         project.name, kind, str(path), number, {reason: count for reason, count in left_out.items() if count}
     )
+
+
+def _what_now(kind: str, left_out: Counter[str]) -> str:
+    """Return what to do about an export without rows, given what it left out."""
+    if not left_out.total():
+        return "Label something first, or import labels."
+    if kind != "trl-unpaired" and left_out["single responses"]:
+        return "Export single responses as trl-unpaired."
+    return "Export as labels to have everything that was said."
 
 
 def _dataset(
@@ -128,7 +137,9 @@ def _dataset(
             except NotFoundError:
                 continue
         if not reports:
-            raise NotFoundError(f"{project.name!r} has nothing to export as dataset yet.")
+            raise NotFoundError(
+                f"{project.name!r} has nothing to export as dataset yet. Export as labels to have everything that was said."
+            )
         return reports
 
     people = {label["annotator"] for label in _labels(store, project.id, filters, Counter())}
