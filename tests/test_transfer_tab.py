@@ -20,7 +20,9 @@ from tests.browser import open_browser, open_page, serve
 from tests.completion_server import CompletionServer, Local
 from storage import Store
 from storage.backup import restore
+from transfer import desk
 from transfer import tab as data_tab
+from transfer.reading.source import open_source
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=alert(1)> ${alert(2)}"
@@ -79,6 +81,12 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
         with open_page(address, browser) as page:
             yield Room(store, server, page, folder)
     server.close()
+
+
+def choose(page: Page, name: str) -> None:
+    """Choose a project in the header's list."""
+    page.locator("#project input").click()
+    page.get_by_role("option", name=name, exact=True).click()
 
 
 def pair(number: int) -> dict[str, str]:
@@ -205,7 +213,8 @@ def test_other_kinds_of_files_and_a_copy_of_everything_can_be_taken(room: Room) 
             room.page.locator("#data-download").click()
         assert download.value.suggested_filename == ending
     room.page.locator("#data-copy").click()
-    expect(room.page.locator("#data-copy-download")).to_contain_text("labels (")
+    expect(room.page.locator("#data-copy-report")).to_contain_text("labels, all that belongs to them")
+    expect(room.page.locator("#data-copy-download")).to_contain_text("kB")
     with room.page.expect_download() as download:
         room.page.locator("#data-copy-download").click()
     restored = restore(Path(download.value.path()), room.folder / "restored")
@@ -231,6 +240,41 @@ def test_several_models_answer_and_are_shown_against_each_other(room: Room) -> N
     project = room.store.projects.get("Two models")
     for prompt in room.store.prompts.list(project.id):
         assert {each.model.partition("@")[0] for each in room.store.responses.of_prompt(prompt.id)} == {"demo", "other"}
+
+
+def test_what_was_done_for_one_project_is_not_said_of_another(room: Room) -> None:
+    room.page.reload()
+    room.go()
+    room.page.get_by_label("Name of a new project").fill("Here")
+    room.choose_file("here.jsonl", [pair(number) for number in range(2)])
+    room.page.locator("#data-import").click()
+    expect(room.page.locator("#data-import-report")).to_contain_text("went into 'Here'")
+    room.page.locator("#data-generate").click()
+    expect(room.page.locator("#data-generate-report")).to_contain_text("new pairs")
+    choose(room.page, "First")
+    expect(room.page.locator("#data-import-report")).not_to_contain_text("Here")
+    expect(room.page.locator("#data-generate-report")).not_to_contain_text("pairs")
+    choose(room.page, "Here")
+    expect(room.page.locator("#data-import-report")).to_contain_text("went into 'Here'")
+    expect(room.page.locator("#data-generate-report")).to_contain_text("new pairs")
+
+
+def test_a_preview_goes_when_what_is_chosen_now_cannot_be_read(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    room.page.reload()
+    room.go()
+    path = room.folder / "hub.jsonl"
+    path.write_text(json.dumps(pair(1)) + "\n", encoding="utf-8")
+    # Two data sets, of a hub that has only the first.
+    found = {"hub:some/first": str(path)}
+    monkeypatch.setattr(desk, "open_source", lambda wanted: open_source(found.get(wanted, str(room.folder / "nothing"))))
+    hub = room.page.locator("#data-hub input, #data-hub textarea")
+    hub.fill("some/first")
+    hub.press("Enter")
+    expect(room.page.locator("#data-preview-rows")).to_contain_text("Question 1?")
+    hub.fill("some/second")
+    hub.press("Enter")
+    expect(room.page.get_by_test_id("toast-text").first).to_contain_text("nothing")
+    expect(room.page.locator("#data-preview")).to_be_hidden()
 
 
 def test_the_tab_fits_a_phone(room: Room) -> None:

@@ -188,9 +188,9 @@ class Desk:
         return self.store.projects.by_id(project_id)
 
 
-def job_line(state: JobState | None) -> str:
-    """Return how a job stands in words; empty when there was none."""
-    if state is None:
+def job_line(state: JobState | None, project_id: int | None) -> str:
+    """Return how a job stands in words; empty when there was none, or one of another project that has ended."""
+    if state is None or not (state.running or state.project_id == project_id):
         return ""
     if not state.running:
         return f"{state.message}"
@@ -199,15 +199,21 @@ def job_line(state: JobState | None) -> str:
     return f"{state.title}: {state.done:,} of {state.total:,} responses."
 
 
-def import_line(state: JobState | None) -> str:
-    """Return how an import stands in words; empty when there was none."""
-    if state is None or not state.running:
-        if state is None or state.failed:
-            return ""
-        # What is labelled already does not come up on the Label tab, which looks as if nothing had arrived.
-        labelled = state.report is not None and state.report.labels > 0
-        return state.message + (f" {FURTHER}" if labelled else "")
-    return f"{state.title}: {state.done}%"
+def import_line(state: JobState | None, project_id: int | None) -> str:
+    """Return how an import stands in words; empty when there was none, or one that went into another project."""
+    if state is not None and state.running:
+        return f"{state.title}: {state.done}%"
+    report = arrived(state, project_id)
+    if report is None:
+        return ""
+    # What is labelled already does not come up on the Label tab, which looks as if nothing had arrived.
+    return report.sentence() + (f" {FURTHER}" if report.labels else "")
+
+
+def arrived(state: JobState | None, project_id: int | None) -> ImportReport | None:
+    """Return what the last import brought into a project; None while one runs, or when it went elsewhere or failed."""
+    report = None if state is None else state.report
+    return report if report is not None and report.project_id == project_id else None
 
 
 def _wanted(upload: str | None, hub: str) -> str:

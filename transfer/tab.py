@@ -84,5 +84,6 @@ class DataTab:
         # Asked first: what ends while the rest is read is then shown by one more tick.
         running = self.candidates.is_running or self.intake.is_running
         return (
-            figures(self.desk.overview(project_id)), *self.candidates.look(), *self.intake.look(), gr.Timer(active=running),
+            figures(self.desk.overview(project_id)), *self.candidates.look(project_id),
+            *self.intake.look(project_id), gr.Timer(active=running),
         )

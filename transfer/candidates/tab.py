@@ -46,10 +46,10 @@ class Candidates:
             )
             with gr.Row():
                 self.per_prompt = gr.Slider(
-                    1, 8, 2, step=1, label="Answers per prompt", elem_id="data-per-prompt", min_width=140
+                    1, 8, 2, step=1, label="Answers per prompt", elem_id="data-per-prompt", min_width=200
                 )
                 self.temperature = gr.Slider(
-                    0, 2, 1.0, step=0.05, label="Temperature", elem_id="data-temperature", min_width=140,
+                    0, 2, 1.0, step=0.05, label="Temperature", elem_id="data-temperature", min_width=200,
                     info="Higher: more varied.",
                 )
             self.kind = gr.Radio(
@@ -90,11 +90,11 @@ class Candidates:
         state = self.desk.jobs.state
         return state is not None and state.running
 
-    def look(self) -> tuple[Any, ...]:
-        """Return the updates of `live`."""
+    def look(self, project_id: int | None) -> tuple[Any, ...]:
+        """Return the updates of `live`, as they are seen from a project."""
         state = self.desk.jobs.state
         running = state is not None and state.running
-        return bar(state), job_line(state), gr.Button(interactive=not running), gr.Button(interactive=running)
+        return bar(state), job_line(state, project_id), gr.Button(interactive=not running), gr.Button(interactive=running)
 
     def listed(self) -> gr.Dropdown:
         """Return the update that brings the list of models up to date."""

@@ -5,6 +5,7 @@ A file is made first and downloaded then: what was left out of it, and how large
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -44,9 +45,9 @@ class Exporting:
             with gr.Accordion("Only some of the labels", open=False, elem_id="data-filters"):
                 self._filters()
             with gr.Row():
-                self.prepare = gr.Button("Prepare the file", elem_id="data-export", min_width=120)
+                self.prepare = gr.Button("Prepare the file", elem_id="data-export", min_width=170)
                 self.download = gr.DownloadButton(
-                    "Download", variant="primary", interactive=False, elem_id="data-download", min_width=120
+                    "Download", variant="primary", interactive=False, elem_id="data-download", min_width=170
                 )
             self.report = gr.Markdown(elem_id="data-export-report", elem_classes="data-report")
         self.opened = [self.report, self.download, self.annotators]
@@ -94,18 +95,20 @@ class Copy:
         with gr.Column(elem_classes="data-card"):
             gr.Markdown(COPY_TEXT)
             with gr.Row():
-                self.prepare = gr.Button("Prepare the copy", elem_id="data-copy", min_width=120)
+                self.prepare = gr.Button("Prepare the copy", elem_id="data-copy", min_width=170)
                 self.download = gr.DownloadButton(
-                    "Download", variant="primary", interactive=False, elem_id="data-copy-download", min_width=120
+                    "Download", variant="primary", interactive=False, elem_id="data-copy-download", min_width=170
                 )
+            self.report = gr.Markdown(elem_id="data-copy-report", elem_classes="data-report")
 
     def connect(self) -> None:
         """Connect what writes the copy; it may fail, so it goes through the queue."""
-        self.prepare.click(self.write, None, self.download, **PRIVATE)
+        self.prepare.click(self.write, None, [self.report, self.download], **PRIVATE)
 
     @guarded
     def write(self) -> Any:
         """Write a copy of everything and offer it."""
         report = self.desk.copy()
-        label = f"Download {report.counts['labels']:,} labels ({max(1, report.size_bytes // 1000):,} kB)"
-        return gr.DownloadButton(label, value=report.path, interactive=True)
+        size = f"{max(1, report.size_bytes // 1000):,} kB"
+        said = f"{report.counts['labels']:,} labels, all that belongs to them, and finished runs in {Path(report.path).name}."
+        return said, gr.DownloadButton(f"Download {size}", value=report.path, interactive=True)

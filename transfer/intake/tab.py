@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from errors import AppError, as_toast, reported
-from transfer.desk import Desk, import_line
+from transfer.desk import Desk, arrived, import_line
 from transfer.formats.registry import FORMATS, named
 from transfer.intake.markup import preview_html
 from transfer.intake.preview import Preview
@@ -39,6 +39,11 @@ guarded = reported(gr.Warning, gr.skip)
 def css() -> str:
     """Return the cards' style sheet."""
     return Path(__file__).with_name("intake.css").read_text(encoding="utf-8")
+
+
+def nothing_understood() -> tuple[Any, ...]:
+    """Return the updates that take the preview away: what was shown is not what is chosen now."""
+    return None, gr.Column(visible=False), "", *[gr.skip()] * (1 + MOST_FIELDS)
 
 
 class Intake:
@@ -134,17 +139,18 @@ class Intake:
         state = self.desk.imports.state
         return state is not None and state.running
 
-    def look(self) -> tuple[Any, ...]:
-        """Return the updates of `live`."""
+    def look(self, project_id: int | None) -> tuple[Any, ...]:
+        """Return the updates of `live`, as they are seen from a project."""
         state = self.desk.imports.state
         running = state is not None and state.running
-        bad_rows = getattr(state and state.report, "bad_rows_file", None)
+        report = arrived(state, project_id)
+        bad_rows = report and report.bad_rows_file
         return (
-            bar(state), import_line(state), gr.Button(interactive=not running), gr.Button(interactive=running),
+            bar(state), import_line(state, project_id), gr.Button(interactive=not running), gr.Button(interactive=running),
             gr.DownloadButton(value=bad_rows, visible=bool(bad_rows)),
         )
 
-    @guarded
+    @reported(gr.Warning, nothing_understood)
     def look_into(self, upload: str | None, hub: str) -> Any:
         """Show what a file seems to hold."""
         return upload or hub, *self._understood(self.desk.look_into(upload, hub, None, {}))
@@ -199,7 +205,7 @@ class Intake:
     def _understood(self, seen: Preview | None) -> tuple[Any, ...]:
         """Return the updates of the preview, the format and the columns."""
         if seen is None:
-            return gr.Column(visible=False), "", *[gr.skip()] * (1 + MOST_FIELDS)
+            return nothing_understood()[1:]
         choices = ["", *seen.columns]
         fields = () if seen.format is None else seen.format.fields
         columns = [
