@@ -33,7 +33,10 @@ class Replayed:
     def sentence(self) -> str:
         """Say what came of it."""
         said = "The same answer came again." if self.is_same else "Another answer came."
-        return f"{said} Since then {', '.join(self.changed)} changed." if self.changed else said
+        if self.changed:
+            return f"{said} Since then {', '.join(self.changed)} changed."
+        # The model, the conversation, the settings and the seed are the same: what is left is how numbers are rounded.
+        return said if self.is_same else f"{said} Nothing that is recorded changed: another processor or library rounds otherwise."
 
 
 def replay(store: Store, workers: Workers, message_id: int) -> Replayed:
@@ -44,7 +47,7 @@ def replay(store: Store, workers: Workers, message_id: int) -> Replayed:
     """
     answer = store.chats.message(message_id)
     kept = answer.settings or {}
-    if answer.role != "assistant" or answer.side is None or answer.finish_reason == "error" or "question_id" not in kept:
+    if not is_replayable(answer):
         raise ConfigError(f"Message {message_id} is no whole answer of a model: it cannot be had again.")
     chat = store.chats.get(answer.chat_id)
     (speaker,) = find(store, chat.project_id, answer.model)
@@ -60,6 +63,14 @@ def replay(store: Store, workers: Workers, message_id: int) -> Replayed:
         stop.set()
     whole = answer.finish_reason != "stopped"
     return Replayed(text, text == answer.content if whole else text.startswith(answer.content), changed)
+
+
+def is_replayable(answer: ChatMessage) -> bool:
+    """Say whether a message is an answer of a model that can be asked for again."""
+    if answer.role != "assistant" or answer.side is None or "question_id" not in (answer.settings or {}):
+        return False
+    begun = answer.finish_reason != "stopped" or bool(answer.content)  # stopped before the first word it is like any other
+    return begun and answer.finish_reason != "error"
 
 
 def _messages(store: Store, answer: ChatMessage) -> list[dict[str, str]]:

@@ -17,12 +17,13 @@ from chat import view, votes
 from chat.ballot.tab import Ballot
 from chat.composer.tab import Composer
 from chat.library.tab import Library
+from chat.origin.tab import Origin
 from chat.session import Question, SideBySide, ask
 from chat.settings.tab import Settings
 from chat.sides.tab import Sides
 from chat.speakers import Speaker, find, speakers
 from chat.streams import Streams
-from chat.transcript import Opened, begin, fresh, open_chat, reopen
+from chat.transcript import Opened, begin, fresh, hides_names, open_chat, reopen
 from errors import AppError, ConfigError, as_toast, reported
 from models.client import Workers
 from storage import Store
@@ -69,6 +70,7 @@ class ChatTab:
             self.sides, self.ballot = Sides(self.store), Ballot()
             self.composer = Composer()
             self.settings = Settings()
+            self.origin = Origin(self.store, self.workers)
             self.library = Library(self.store)
         self._connect(tab, project, annotator)
 
@@ -76,8 +78,7 @@ class ChatTab:
         """Connect every event. All of them may repaint everything: a running answer hands over to what replaces it."""
         everything = [
             *self.sides.parts, *self.ballot.parts, *self.composer.parts, *self.settings.fields.values(),
-            *self.library.parts, self.hint, self.chat_id, self.newest_run, self.painted,
-            self.whose,
+            *self.origin.parts, *self.library.parts, self.hint, self.chat_id, self.newest_run, self.painted, self.whose,
         ]
         composer = self.composer
         setup = [annotator, project, composer.blind, *self.sides.who]
@@ -99,7 +100,8 @@ class ChatTab:
         project.change(self.open, [project, annotator], everything, **AT_ONCE)
         gr.on([annotator.blur, annotator.submit], self.meet, [project, annotator, self.whose], everything, **AT_ONCE)
         tab.select(self.look, [project, annotator, self.newest_run, self.chat_id, composer.blind], everything, **AT_ONCE)
-        self.library.connect(project, self.chat_id)
+        self.origin.connect()
+        self.library.connect(project, self.chat_id, [self.painted, self.ballot.verdict])
         self.library.table.select(self.pick, [project, annotator, self.library.table], everything, **PRIVATE)  # toasts need the queue
 
     def send(
@@ -186,10 +188,10 @@ class ChatTab:
             painted |= self._frame(opened)
         if snapshot.is_done:
             painted |= self.library.updates(opened)
-        hides_names = question.is_blind and not self.store.chats.votes(snapshot.chat_id)
+        masked = question.is_blind and hides_names(self.store, snapshot.chat_id)
         asked = [*(turn.question.id for turn in snapshot.past), snapshot.question_id]
         return {
-            **painted, **self.sides.live(snapshot, hides_names), self.chat_id: snapshot.chat_id, self.painted: asked,
+            **painted, **self.sides.live(snapshot, masked), self.chat_id: snapshot.chat_id, self.painted: asked,
         }
 
     def halt(self, request: gr.Request) -> None:
@@ -281,8 +283,8 @@ class ChatTab:
         return updates
 
     def _frame(self, opened: Opened) -> dict[Any, Any]:
-        """Return the updates of what stands around the conversations: who answers, and the ballot."""
+        """Return the updates of what stands around the conversations: who answers, the ballot, how answers were made."""
         return {
             **self.sides.frame(opened), **self.ballot.frame(opened), **self.composer.frame(opened),
-            self.hint: view.hint(opened),
+            **self.origin.frame(opened), self.hint: view.hint(opened),
         }

@@ -157,7 +157,7 @@ def _outside_code(text: str, change: Callable[[str], str]) -> str:
 
 def plain(text: str) -> str:
     """Return a name so that Markdown shows it as it is."""
-    return re.sub(r"([\\`*_{}\[\]()#+.!|<>~&$-])", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]()#+.!|<>~&$:@-])", r"\\\1", text)
 
 
 def _message(role: str, text: str, **more: Any) -> Shown:

@@ -82,6 +82,8 @@ def test_a_blind_chat_names_its_models_after_the_vote_only(room: Room) -> None:
         expect(root).not_to_contain_text("tokens/s")
         page.locator("#chat-library").get_by_text("Conversations").click()
         expect(page.locator("#chat-json")).to_be_disabled()  # the file names the models
+        listed = page.locator("#chat-list tbody tr")
+        expect(listed.filter(has_text="hidden until the vote")).to_have_count(1)
         page.locator("#chat-vote-A").click()
         expect(page.locator("#chat-verdict")).to_contain_text("It is final")
         names = [page.locator(f"#chat-{side}-name").inner_text() for side in "ab"]
@@ -90,6 +92,7 @@ def test_a_blind_chat_names_its_models_after_the_vote_only(room: Room) -> None:
         assert names == [f"{letter}: {expected[key]}" for letter, key in zip("AB", kept.models)]
         expect(page.locator("#chat-vote-B")).to_be_disabled()
         expect(page.locator("#chat-json")).to_be_enabled()
+        expect(listed.filter(has_text=", ".join(expected[key] for key in kept.models))).to_have_count(1)
         say(page, "And now?")
         expect(page.locator("#chat-a-name")).to_have_text("A")
         answered(page)
@@ -198,6 +201,10 @@ def test_conversations_are_found_named_opened_and_taken_out(room: Room) -> None:
         expect(rows.filter(has_text="About owls?")).to_contain_text(f"Base (demo), Run {room.run_id} · DPO")
         page.locator("#chat-search textarea, #chat-search input").fill("TEA")
         expect(rows.filter(has_text="About owls?")).to_have_count(0)
+        page.locator("#chat-search textarea, #chat-search input").fill("TEA and biscuits")
+        expect(page.get_by_text("No conversation holds all of these words")).to_be_visible()
+        page.locator("#chat-search textarea, #chat-search input").fill("TEA")
+        expect(rows.filter(has_text="About tea?")).to_have_count(1)
         page.locator("#chat-list [data-testid=cell-0-1]").filter(visible=True).click()
         expect(page.locator("#chat-a [data-testid=user]")).to_have_text("About tea?")
         page.locator("#chat-rename textarea, #chat-rename input").fill("Kitchen talk")

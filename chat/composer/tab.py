@@ -22,7 +22,7 @@ class Composer:
         )
         with gr.Row(elem_id="chat-composer", equal_height=True):
             self.box = gr.Textbox(
-                placeholder="Ask all…", show_label=False, container=False, lines=1, max_lines=8, submit_btn=True,
+                label="Message", placeholder="Ask all…", show_label=False, container=False, lines=1, max_lines=8, submit_btn=True,
                 stop_btn=False, scale=8, elem_id="chat-box", max_length=20_000,
             )
             self.renew = gr.Button("New chat", scale=0, min_width=110, elem_id="chat-new")

@@ -19,6 +19,7 @@ from storage.chats import ChatEntry
 
 COLUMNS = ("Number", "Conversation", "Models", "Questions", "Votes", "Begun")
 MOST_LETTERS = 80
+FOUND, NOTHING = "Click one to open it", "No conversation holds all of these words"
 HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
 guarded = reported(gr.Warning, gr.skip)
 
@@ -37,7 +38,7 @@ class Library:
             self.table = gr.Dataframe(
                 headers=list(COLUMNS), value=[], interactive=False, wrap=True, elem_id="chat-list", show_row_numbers=False,
                 max_height=320, buttons=[], datatype="str", column_widths=[80, 400, 290, 110, 80, 180],
-                label="Click one to open it",
+                label=FOUND,
             )
             with gr.Row(elem_id="chat-open-one"):
                 self.name = gr.Textbox(
@@ -48,9 +49,10 @@ class Library:
                 self.json = gr.DownloadButton("Download as JSON", size="sm", scale=1, min_width=140, elem_id="chat-json")
         self.parts = [self.table, self.name, self.markdown, self.json]
 
-    def connect(self, project: gr.Dropdown, chat_id: gr.State) -> None:
-        """Connect what changes only the list itself."""
-        gr.on([self.words.change, self.fold.expand, chat_id.change], self.search, [project, self.words], self.table, queue=False, **HIDDEN)
+    def connect(self, project: gr.Dropdown, chat_id: gr.State, told: Sequence[gr.State | gr.Markdown]) -> None:
+        """Connect what changes only the list itself. told: what changes with a question or a vote, which the list counts."""
+        changes = [self.words.change, self.fold.expand, *(each.change for each in (chat_id, *told))]
+        gr.on(changes, self.search, [project, self.words], self.table, queue=False, **HIDDEN)
         gr.on(
             [self.rename.click, self.name.submit], self.keep_name, [project, self.words, chat_id, self.name],
             [self.table, self.markdown, self.json], **HIDDEN,
@@ -69,7 +71,7 @@ class Library:
     @guarded
     def search(self, project_id: int | None, words: str | None) -> Any:
         """List the conversations that hold some words."""
-        return self.rows(project_id, words or "")
+        return self._listed(project_id, words or "")
 
     @guarded
     def keep_name(self, project_id: int | None, words: str | None, chat_id: int | None, name: str) -> Any:
@@ -79,7 +81,7 @@ class Library:
         self.store.chats.rename(chat_id, name)
         gr.Info("The name is kept.")
         files = [gr.skip()] * 2 if hides_names(self.store, chat_id) else self._written(chat_id)
-        return self.rows(project_id, words or ""), *files
+        return self._listed(project_id, words or ""), *files
 
     def rows(self, project_id: int | None, words: str) -> list[list[str]]:
         """Return the rows of the list."""
@@ -91,6 +93,10 @@ class Library:
             ]
             for entry in self.store.chats.search(project_id, words)
         ]
+
+    def _listed(self, project_id: int | None, words: str) -> dict[str, Any]:
+        rows = self.rows(project_id, words)
+        return gr.update(value=rows, label=FOUND if rows or not words.strip() else NOTHING)
 
     def _written(self, chat_id: int) -> tuple[str, str]:
         self._folder = self._folder or Path(tempfile.mkdtemp(prefix="preference-studio-chats-"))

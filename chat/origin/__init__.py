@@ -1,0 +1,1 @@
+"""How an answer of a chat was made, and whether it comes again."""
