@@ -39,6 +39,7 @@ class SpeakingServer:
         self.manners = manners
         self.requests: list[dict[str, Any]] = []
         self.open, self.cut = 0, 0  # requests being answered; answers that the client broke off
+        self.most = 0  # requests that were open at once, since there was none
         self.changed = threading.Condition()
 
     def wait(self, true: Any, seconds: float = 5.0) -> bool:
@@ -84,8 +85,10 @@ class _Handler(BaseHTTPRequestHandler):
         with speaking.changed:
             speaking.requests.append(body)
             speaking.open += 1
+            speaking.most = max(speaking.most, speaking.open)
             speaking.changed.notify_all()
-            together = speaking.changed.wait_for(lambda: speaking.open >= manner.waits_for, 5.0)
+            # Not `open`: the other one may have been answered before this thread is awake.
+            together = speaking.changed.wait_for(lambda: speaking.most >= manner.waits_for, 5.0)
         try:
             if manner.refuses or not together:
                 self._refuse(*(manner.refuses or (500, "the requests were not sent together")))
@@ -100,6 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             with speaking.changed:
                 speaking.open -= 1
+                speaking.most = speaking.most if speaking.open else 0
                 speaking.changed.notify_all()
 
     def _refuse(self, status: int, sentence: str) -> None:
