@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from arena import exclusions
@@ -70,15 +70,18 @@ def ranking(store: Store, project_id: int | None = None, *, with_named: bool = F
 
     with_named: votes given with the models' names in sight count too.
     """
-    return rank(store.comparisons.of_models(project_id), with_named=with_named)
+    bases = {f"run-{run.id}": run.model for run in store.runs.list()}
+    return rank(store.comparisons.of_models(project_id), with_named=with_named, bases=bases)
 
 
-def rank(comparisons: Iterable[Comparison], *, with_named: bool = False) -> Ranking:
-    """Rank models by comparisons."""
+def rank(
+    comparisons: Iterable[Comparison], *, with_named: bool = False, bases: Mapping[str, str] = exclusions.UNKNOWN
+) -> Ranking:
+    """Rank models by comparisons. bases: of runs, the models they were trained from."""
     counted: list[Comparison] = []
     left_out: dict[str, set[tuple[str, int]]] = {}
     for each in comparisons:
-        why = exclusions.reason(each) or (None if each.is_blind or with_named else NAMED)
+        why = exclusions.reason(each, bases) or (None if each.is_blind or with_named else NAMED)
         if why:
             left_out.setdefault(why, set()).add((each.source, each.reference))
         else:

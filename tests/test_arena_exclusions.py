@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from arena import exclusions
+from arena.ranking import ranking
+from storage import Project, Store
 from storage.comparisons import Compared, Comparison
 
 
@@ -48,3 +50,18 @@ def test_the_base_of_a_run_counts_only_where_it_is_told() -> None:
     assert exclusions.reason(vote) is None
     assert exclusions.reason(vote, {"run-1": "org/Zephyr-7b"}) == exclusions.NAMES_ITSELF
     assert exclusions.reason(between("base:org/Zephyr-7b", "run-2", "My name is Zephyr.")) == exclusions.NAMES_ITSELF
+
+
+def test_the_ranking_knows_the_base_of_each_run(store: Store, project: Project) -> None:
+    run = store.runs.create(project.id, "dpo", "org/Zephyr-7b", {}, ())
+    for said in ("I am Zephyr.", "I am here to help."):
+        chat = store.chats.create([f"run-{run.id}", "base:org/Zephyr-7b"], {}, is_blind=True)
+        question = store.chats.add_message(chat.id, "user", "Who are you?")
+        for side, text in enumerate((said, "Yes.")):
+            store.chats.add_message(
+                chat.id, "assistant", text, side=side, model=chat.models[side], settings={"question_id": question},
+                finish_reason="stop",
+            )
+        store.chats.add_vote(question, "ann", "chosen", 0)
+    found = ranking(store)
+    assert found.votes == 1 and found.excluded == {exclusions.NAMES_ITSELF: 1}
