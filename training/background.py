@@ -7,11 +7,12 @@ lock and its log there. The same words are used where the work is done in this p
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from training.report import cancelled_by_signals, logger
 
 # How a line of the log ends that is not the last one.
 MORE = "…"
-# A process that has not locked by then never will: the interpreter takes about a second.
-START_SECONDS = 20.0
+# A process that has not locked by then never will: the interpreter takes about a second, on a busy machine many.
+START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ class Work:
         except OSError as error:
             log.unlink(missing_ok=True)
             raise self.refusal(f"The {self.title} could not be started: {error}.") from error
-        # The thread takes the exit code, so that no zombie is left.
-        threading.Thread(target=process.wait, daemon=True, name=f"{self.name}-{run_id}").start()
+        # The thread takes the exit code, so that no zombie is left, and says at once when it was a death.
+        threading.Thread(target=self._wait, args=(process, log), daemon=True, name=f"{self.name}-{run_id}").start()
 
     def parser(self, about: str) -> argparse.ArgumentParser:
         """Return what reads the words that `start` gives its process. about: what it does, for --help."""
@@ -112,6 +113,13 @@ class Work:
         if time.time() - (store.runs.folder(run_id) / self.log_name()).stat().st_mtime < START_SECONDS:
             return Progress(line, True)
         return Progress(self.died)
+
+    def _wait(self, process: subprocess.Popen, log: Path) -> None:
+        process.wait()
+        with suppress(OSError):  # the run's folder may be gone by now
+            if log.read_text(encoding="utf-8", errors="replace").rstrip().endswith(MORE):
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(f"{self.died}\n")
 
     @contextmanager
     def doing(
