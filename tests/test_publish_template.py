@@ -26,6 +26,15 @@ THINKING = CHATML.replace(
     "{{ '<|im_start|>assistant\n' }}",
     "{{ '<|im_start|>assistant\n' }}{% if not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}",
 )
+ZEPHYR = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + eos_token + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+MISTRAL = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}"
+    "{% elif m['role'] == 'system' %}{{ raise_exception('no system') }}{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+EVERY_TURN = MISTRAL.replace("{{ bos_token }}", "").replace("{{ '[INST]", "{{ bos_token + '[INST]")
 DEFAULT_SYSTEM = "{% if messages[0]['role'] != 'system' %}{{ '<s>You are helpful.</s>' }}{% endif %}" + CHATML
 DATED = "{{ strftime_now('%H:%M:%S') }}" + CHATML
 NESTED = "{% for m in messages %}{{ '{{' + m['role'] + '}}' + m['content'] }}{% endfor %}{{ '>' if add_generation_prompt else '' }}"
@@ -86,6 +95,58 @@ def test_a_template_that_surrounds_each_message_is_found(tmp_path: Path, text: s
 ])
 def test_a_template_that_does_more_or_less_is_not_guessed(tmp_path: Path, text: str | None) -> None:
     assert template.find(folder_with(tmp_path, text)) is None
+
+
+@pytest.mark.parametrize(("text", "start", "go"), [(ZEPHYR, "", ""), (MISTRAL, "<s>", "<s>"), (CHATML, "", "")])
+def test_the_special_tokens_that_a_template_names_are_its_tokenizers(tmp_path: Path, text: str, start: str, go: str) -> None:
+    tokenizer = tiny_tokenizer(text)
+    tokenizer.add_special_tokens({"bos_token": "<|im_start|>" if text == CHATML else "<s>"})
+    tokenizer.save_pretrained(tmp_path)
+    parts = template.find(tmp_path)
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "x"}]
+    expected = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert parts.render(messages) == expected == as_ollama(parts.as_go(start=True), messages)
+    assert parts.start == start and go + as_ollama(parts.as_go(), messages) == expected
+    assert parts.stop == "<|im_end|>"
+
+
+@pytest.mark.parametrize("named", ["<s>", {"content": "<s>", "lstrip": False}])
+def test_a_template_that_begins_a_sequence_with_every_turn_is_not_guessed(tmp_path: Path, named: object) -> None:
+    found = []
+    for text in (MISTRAL, EVERY_TURN):
+        folder = folder_with(tmp_path, text)
+        (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": named, "eos_token": "</s>"}))
+        found.append(template.find(folder))
+    assert found[0].start == "<s>" and found[1] is None
+
+
+def processor(*pieces: str) -> dict:
+    single = [{"Sequence": {"id": "A"}} if piece == "A" else {"SpecialToken": {"id": piece}} for piece in pieces]
+    return {"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "TemplateProcessing", "single": single}]}
+
+
+@pytest.mark.parametrize(("tokenizer", "config", "sentencepiece", "expected"), [
+    ({"post_processor": processor("<s>", "A")}, {"add_bos_token": False}, False, True),
+    ({"post_processor": processor("A", "</s>")}, {}, False, False),
+    ({"post_processor": None}, {"add_bos_token": True}, False, True),
+    ({"post_processor": None}, {"add_bos_token": False}, True, False),
+    ({}, {}, True, True),
+    ({"model": {"byte_fallback": True}}, {}, False, True),
+    ({"model": {"byte_fallback": False}}, {}, False, False),
+])
+def test_whether_a_server_begins_a_prompt_is_read_as_llama_cpp_reads_it(
+    tmp_path: Path, tokenizer: dict, config: dict, sentencepiece: bool, expected: bool
+) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    if sentencepiece:
+        (tmp_path / "tokenizer.model").write_bytes(b"")
+    assert template.adds_start(tmp_path) is expected
+
+
+def test_a_sign_that_ollama_drops_is_not_written(tmp_path: Path) -> None:
+    found = [template.find(folder_with(tmp_path, CHATML.replace("<|im_end|>", end))) for end in ("<end>", "<\u3000end>")]
+    assert found[0].as_go() is not None and found[1] is not None and found[1].as_go() is None
 
 
 def test_signs_that_ollamas_templates_cannot_say_are_not_written(tmp_path: Path) -> None:
