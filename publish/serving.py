@@ -2,7 +2,8 @@
 
 What each server can do is from its own documentation and source: vLLM refuses DoRA and takes only certain ranks;
 llama.cpp's converter of adapters knows neither DoRA nor rank-stabilised scales; Ollama reads GGUF everywhere and
-safetensors only on some machines.
+safetensors only on some machines. What each does to a prompt was seen by running it, vLLM and Ollama excepted
+(`docs/publish.md`).
 """
 
 from __future__ import annotations
@@ -22,9 +23,24 @@ from storage import Run
 # vLLM's `--max-lora-rank` takes one of these.
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 QUESTION = "What can you do?"
+# llama-server puts the token that begins a sequence before every prompt where the tokenizer says so; here the chat
+# template alone decides, as in training. --jinja: older builds guess the template without it.
+AS_TRAINED = ("--jinja", "--override-kv", "tokenizer.ggml.add_bos_token=bool:false")
 DEMO_NOTE = "The demo's tokenizer needs transformers 5 or newer there."
 GGUF_DEMO_NOTE = (
     "The converter knows the tokenizers of well-known models; the demo's is not one of them, so it will refuse it."
+)
+GGUF_NEW_NOTE = (
+    "This model's tokenizer was saved by transformers 5, and those bring an older one that cannot read it: afterwards"
+    " also `pip install 'transformers>=5'`."
+)
+GGUF_NO_MODEL_NOTE = (
+    "This model's tokenizer.model is not there. Without it the converter fails, or writes a tokenizer that cuts words"
+    " into other pieces than the model knows: put the base's into {folder} first."
+)
+OLLAMA_START_NOTE = (
+    " Ollama puts the token that begins a sequence before every prompt, which this model's chat template does not do,"
+    " so look at its answers."
 )
 
 
@@ -64,7 +80,7 @@ def commands(run: Run, base: Base, adapter_folder: Path, merged_folder: Path | N
         found.append(ServeCommand("transformers serve", (), "Merge the run first: it serves whole models."))
     else:
         found += [*_merged(name, base, merged_folder), _gguf_merged(name, base, merged_folder)]
-    return [*found, *_ollama(name, base, merged_folder), _ask(name)]
+    return [*found, *_ollama(name, base, merged_folder), *_ask(name, merged_folder)]
 
 
 def told(found: Sequence[ServeCommand]) -> str:
@@ -113,9 +129,9 @@ def _merged(name: str, base: Base, merged: Path) -> list[ServeCommand]:
 def _gguf_merged(name: str, base: Base, merged: Path) -> ServeCommand:
     lines = (
         _words("python", "convert_hf_to_gguf.py", merged, "--outfile", f"{name}.gguf"),
-        _words("llama-server", "-m", f"{name}.gguf", "--alias", name, "--port", 8000),
+        _words("llama-server", "-m", f"{name}.gguf", "--alias", name, *AS_TRAINED, "--port", 8000),
     )
-    return ServeCommand("llama.cpp", lines, _gguf_note(base))
+    return ServeCommand("llama.cpp", lines, _gguf_note(base, merged))
 
 
 def _gguf_adapter(name: str, base: Base, adapter: Path, scaled: bool) -> ServeCommand:
@@ -124,18 +140,26 @@ def _gguf_adapter(name: str, base: Base, adapter: Path, scaled: bool) -> ServeCo
         return ServeCommand("llama.cpp", (), reason)
     fetched = (_words("hf", "download", base.name, "--local-dir", "base"),) if base.folder is None else ()
     place = base.folder if base.folder is not None else "base"
+    lora = f"{name}-lora.gguf"
     lines = (
         *fetched,
         _words("python", "convert_hf_to_gguf.py", place, "--outfile", "base.gguf"),
-        _words("python", "convert_lora_to_gguf.py", adapter, "--base", place, "--outfile", f"{name}-lora.gguf"),
-        _words("llama-server", "-m", "base.gguf", "--lora", f"{name}-lora.gguf", "--alias", name, "--port", 8000),
+        _words("python", "convert_lora_to_gguf.py", adapter, "--base", place, "--outfile", lora),
+        _words("llama-server", "-m", "base.gguf", "--lora", lora, "--alias", name, *AS_TRAINED, "--port", 8000),
     )
-    return ServeCommand("llama.cpp", lines, _gguf_note(base))
+    return ServeCommand("llama.cpp", lines, _gguf_note(base, base.folder))
 
 
-def _gguf_note(base: Base) -> str:
-    note = "Run it in a checkout of llama.cpp, whose Python scripts need `pip install -r requirements.txt`."
-    return f"{note} {GGUF_DEMO_NOTE}" if base.kind == "demo" else note
+def _gguf_note(base: Base, folder: Path | None) -> str:
+    notes = ["Run it in a checkout of llama.cpp, whose Python scripts need `pip install -r requirements.txt`."]
+    if base.kind == "demo":
+        notes.append(GGUF_DEMO_NOTE)
+    elif folder is not None:
+        if read_json(folder / template.TOKENIZER_CONFIG).get("tokenizer_class") == "TokenizersBackend":
+            notes.append(GGUF_NEW_NOTE)
+        if template.is_sentencepiece(folder) and not (folder / template.SENTENCEPIECE).is_file():
+            notes.append(GGUF_NO_MODEL_NOTE.format(folder=folder))
+    return " ".join(notes)
 
 
 def _ollama(name: str, base: Base, merged: Path | None) -> list[ServeCommand]:
@@ -143,14 +167,18 @@ def _ollama(name: str, base: Base, merged: Path | None) -> list[ServeCommand]:
         return [ServeCommand("Ollama", (), "Merge the run and make a GGUF file of it first, as above.")]
     written = [f"FROM ./{name}.gguf"]
     parts = template.find(merged)
-    told = parts.as_go() if parts is not None else None
+    starts = template.adds_start(merged)
+    told = parts.as_go(start=not starts) if parts is not None else None
     note = "Beside the GGUF file that llama.cpp's converter wrote."
     if parts is None or told is None:
         note += " The model's chat template is more than Ollama's can say: Ollama guesses one, so look at its answers."
     else:
         written.append(f'TEMPLATE """{told}"""')
         if parts.stop:
-            written.append(f"PARAMETER stop {json.dumps(parts.stop, ensure_ascii=False)}")
+            quote = '"""' if '"' in parts.stop else '"'  # Ollama knows no escapes
+            written.append(f"PARAMETER stop {quote}{parts.stop}{quote}")
+        if starts and not parts.start:
+            note += OLLAMA_START_NOTE
     shell = (_words("ollama", "create", name, "-f", "Modelfile"), _words("ollama", "run", name, QUESTION))
     return [
         ServeCommand("Ollama: the file Modelfile", tuple("\n".join(written).split("\n")), note, "text"),
@@ -158,11 +186,23 @@ def _ollama(name: str, base: Base, merged: Path | None) -> list[ServeCommand]:
     ]
 
 
-def _ask(name: str) -> ServeCommand:
-    body = json.dumps({"model": name, "messages": [{"role": "user", "content": QUESTION}]})
-    line = _words("curl", "http://127.0.0.1:8000/v1/chat/completions", "-H", "Content-Type: application/json", "-d", body)
-    note = "vLLM, transformers serve and llama-server all listen at port 8000 here."
-    return ServeCommand("Ask a running server", (line,), note)
+def _ask(name: str, merged: Path | None) -> list[ServeCommand]:
+    if merged is None:
+        note = "vLLM and llama-server both listen at port 8000 here."
+        return [ServeCommand("Ask a running server", (_curl(name),), note)]
+    note = "All three listen at port 8000 here. transformers serve knows the model by its folder only."
+    return [
+        ServeCommand("Ask vLLM or llama-server", (_curl(name),), note),
+        ServeCommand("Ask transformers serve", (_curl(str(merged)),)),
+    ]
+
+
+def _curl(model: str) -> str:
+    # Thinking models are asked not to think, as in training.
+    messages = [{"role": "user", "content": QUESTION}]
+    body = {"model": model, "messages": messages, "chat_template_kwargs": {"enable_thinking": False}}
+    address, kind = "http://127.0.0.1:8000/v1/chat/completions", "Content-Type: application/json"
+    return _words("curl", address, "-H", kind, "-d", json.dumps(body, ensure_ascii=False))
 
 
 def _notes(base: Base, note: str) -> str:

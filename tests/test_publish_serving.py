@@ -68,6 +68,26 @@ def test_vllm_serves_the_adapter_beside_its_base(world) -> None:
     assert merged == ["vllm", "serve", str(world[2]), "--served-model-name", "run-1"]
 
 
+def asked(shown: serving.ServeCommand) -> dict:
+    return json.loads(shlex.split(shown.text)[-1])
+
+
+def test_a_server_is_asked_for_the_model_by_the_name_that_it_knows(world) -> None:
+    """transformers serve knows no other name than the one on its command line."""
+    merged, adapter = made(world, True), made(world, False)
+    assert asked(merged["Ask transformers serve"])["model"] == shlex.split(merged["transformers serve"].text)[2]
+    for named in (merged["Ask vLLM or llama-server"], adapter["Ask a running server"]):
+        assert asked(named)["model"] == "run-1" and asked(named)["chat_template_kwargs"] == {"enable_thinking": False}
+    for shown in (merged, adapter):
+        assert shown["llama.cpp"].lines[-1].partition(" --alias ")[2].split()[0] == "run-1"
+
+
+def test_llama_server_leaves_the_prompt_to_the_chat_template(world) -> None:
+    for merged in (True, False):
+        words = shlex.split(made(world, merged)["llama.cpp"].lines[-1])
+        assert "--jinja" in words and words[words.index("--override-kv") + 1] == "tokenizer.ggml.add_bos_token=bool:false"
+
+
 def test_the_modelfile_is_whole(world) -> None:
     text = made(world, True)["Ollama: the file Modelfile"].text
     assert text.startswith("FROM ./run-1.gguf\nTEMPLATE \"\"\"{{- range .Messages }}") and text.count('"""') == 2
@@ -76,10 +96,10 @@ def test_the_modelfile_is_whole(world) -> None:
     assert made(world, False)["Ollama"].lines == () and "first" in made(world, False)["Ollama"].note
 
 
-def ways(tmp_path: Path, base: Base, **config: object) -> dict[str, serving.ServeCommand]:
+def ways(tmp_path: Path, base: Base, merged: Path | None = None, **config: object) -> dict[str, serving.ServeCommand]:
     (tmp_path / source.CONFIG).write_text(json.dumps(config))
     run = Run(1, 1, "dpo", base.name, {}, "finished", "", None, 1, 1, False, "a", {}, 0.0, None, None, None)
-    return {each.title: each for each in serving.commands(run, base, tmp_path, None)}
+    return {each.title: each for each in serving.commands(run, base, tmp_path, merged)}
 
 
 HUB = Base("org/name", "hub", None, "org/name")
@@ -116,3 +136,46 @@ def test_a_template_that_ollama_cannot_say_is_left_to_it_with_a_warning(world, t
 
 def test_the_demo_says_what_only_it_needs(world) -> None:
     assert "transformers 5" in made(world, False)["vLLM"].note and "will refuse it" in made(world, True)["llama.cpp"].note
+
+
+def folder_of(folder: Path, chat_template: str = "", **config: object) -> Path:
+    """A model's folder with a sentencepiece tokenizer that transformers wrote, as far as the commands look at it."""
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text('{"model": {"byte_fallback": true}}')
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>", **config}))
+    (folder / "chat_template.jinja").write_text(chat_template)
+    return folder
+
+
+def test_what_the_converter_needs_of_a_tokenizer_is_said_before_it_goes_wrong(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "base", tokenizer_class="TokenizersBackend")
+    base = Base("base", "folder", folder, "")
+    note = ways(tmp_path, base, r=8)["llama.cpp"].note
+    assert "transformers>=5" in note and f"put the base's into {folder} first" in note
+    (folder / "tokenizer.model").write_bytes(b"")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    note = ways(tmp_path, base, r=8)["llama.cpp"].note
+    assert "transformers>=5" not in note and "tokenizer.model" not in note
+
+
+TURNS = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + END }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+
+
+@pytest.mark.parametrize(("chat_template", "adds", "told", "warned"), [
+    (TURNS, True, "", True),
+    (TURNS, False, "", False),
+    ("{{ bos_token }}" + TURNS, True, "", False),
+    ("{{ bos_token }}" + TURNS, False, "<s>", False),
+])
+def test_the_modelfile_begins_a_prompt_where_ollama_does_not(
+    tmp_path: Path, chat_template: str, adds: bool, told: str, warned: bool
+) -> None:
+    merged = folder_of(tmp_path / "merged", chat_template.replace("END", "eos_token"), add_bos_token=adds)
+    file = ways(tmp_path, HUB, merged, r=8)["Ollama: the file Modelfile"]
+    assert file.lines[1].startswith(f'TEMPLATE """{told}{{{{- range') and file.lines[-1] == 'PARAMETER stop "</s>"'
+    assert ("begins a sequence" in file.note) is warned
+
+
+def test_a_stop_with_quotes_is_told_as_ollama_reads_it(tmp_path: Path) -> None:
+    merged = folder_of(tmp_path / "merged", TURNS.replace("END", "'<\\\\\"end\">'"))
+    assert ways(tmp_path, HUB, merged, r=8)["Ollama: the file Modelfile"].lines[-1] == 'PARAMETER stop """<\\"end">"""'
