@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -79,18 +80,20 @@ class Work:
         if self.status(store, run_id).active:
             raise self.busy(run_id)
         before_start()
-        log = store.runs.folder(run_id) / self.log_name()
+        log, token = store.runs.folder(run_id) / self.log_name(), uuid.uuid4().hex
         own = [sys.executable, "-m", self.module, "--data", str(store.folder), "--run", str(run_id), *words]
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             self.stop_file(store, run_id).unlink(missing_ok=True)
-            log.write_text(f"The {self.title} is starting {MORE}\n", encoding="utf-8")
+            log.write_text(f"{token}\nThe {self.title} is starting {MORE}\n", encoding="utf-8")
             process = launching.detached(own, launching.environment(), log)
         except OSError as error:
             log.unlink(missing_ok=True)
             raise self.refusal(f"The {self.title} could not be started: {error}.") from error
         # The thread takes the exit code, so that no zombie is left, and says at once when it was a death.
-        threading.Thread(target=self._wait, args=(process, log), daemon=True, name=f"{self.name}-{run_id}").start()
+        threading.Thread(
+            target=self._wait, args=(process, store, run_id, token), daemon=True, name=f"{self.name}-{run_id}"
+        ).start()
 
     def parser(self, about: str) -> argparse.ArgumentParser:
         """Return what reads the words that `start` gives its process. about: what it does, for --help."""
@@ -114,10 +117,16 @@ class Work:
             return Progress(line, True)
         return Progress(self.died)
 
-    def _wait(self, process: subprocess.Popen, log: Path) -> None:
+    def _wait(self, process: subprocess.Popen, store: Store, run_id: int, token: str) -> None:
+        """Say that a process died whose log ends in "…". token: the first line of its log."""
         process.wait()
+        log = store.runs.folder(run_id) / self.log_name()
         with suppress(OSError):  # the run's folder may be gone by now
-            if log.read_text(encoding="utf-8", errors="replace").rstrip().endswith(MORE):
+            text = log.read_text(encoding="utf-8", errors="replace")
+            # A process may need a while to exit after its last word and its lock. If the work began again meanwhile, the
+            # "…" is a successor's: one that was started writes a log with a token of its own, any other holds the lock.
+            mine = text.startswith(token) and not self.lock(store, run_id).is_held()
+            if mine and text.rstrip().endswith(MORE):
                 with log.open("a", encoding="utf-8") as file:
                     file.write(f"{self.died}\n")
 
