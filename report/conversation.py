@@ -16,9 +16,10 @@ def read(text: str) -> list[Message]:
 
     A text that begins without a speaker is one question. "Human:" is the user too.
     """
-    if not _TURN.match(text.lstrip()):
+    turns = text.lstrip()
+    if not _TURN.match(turns):
         return [{"role": "user", "content": text}]
-    _, *parts = _TURN.split(text)
+    _, *parts = _TURN.split(turns)
     return [{"role": ROLES[name], "content": said.strip()} for name, said in zip(parts[::2], parts[1::2])]
 
 

@@ -31,6 +31,13 @@ def test_turns_are_read_with_their_lines_and_without_the_blanks_around_them() ->
     )
 
 
+@given(st.text(" \t\n", min_size=1))
+def test_blanks_before_the_first_speaker_change_nothing(blanks: str) -> None:
+    text = "User: hi\nAssistant: yo"
+    assert read(f"{blanks}{text}") == read(text) == said(("user", "hi"), ("assistant", "yo"))
+    assert read(f"{blanks}User: hi") == said(("user", "hi"))
+
+
 def test_the_last_turn_is_the_answer_where_none_is_given() -> None:
     text = "User: Hi\nAssistant: Hello!\nUser: Bye\nAssistant: See you."
     before = said(("user", "Hi"), ("assistant", "Hello!"), ("user", "Bye"))
