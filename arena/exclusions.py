@@ -26,6 +26,10 @@ FAMILIES = (
 UNKNOWN: Mapping[str, str] = MappingProxyType({})
 # What a model's family is called: "SmolLM2-135M-Instruct" is SmolLM. Capitals tell a name from a word like "tiny".
 _FAMILY = re.compile(r"[A-Z][A-Za-z]{3,}(?=[-_.]?\d)")
+# First words of models' names that are no names: "Open-1B" is not called Open.
+_COMMON = frozenset(
+    ("base", "demo", "final", "instruct", "large", "medium", "merged", "mini", "small", "test", "tiny", "tuned")
+)
 # Words that cost little to look for; without one of them nobody speaks of itself.
 _HINTS = ("i am", "i'm", "i’m", "my name", "call me", "i was ", "as ", "我是", "我叫", "我的名字")
 # Words about oneself, up to a name: nothing but articles, kinds of programs and makers may stand between. So "I am fond of
@@ -62,30 +66,52 @@ def names_itself(answer: Compared, known: tuple[Compared, ...] = (), bases: Mapp
     goes by its base's name too.
     """
     lowered = answer.text.lower()
-    own = frozenset(name for each in (answer, *known) for name in _names(each.model, bases.get(each.model)))
-    if not any(hint in lowered for hint in _HINTS) or not any(name.lower() in lowered for name in (*FAMILIES, *own)):
+    sides = [(each.model, bases.get(each.model)) for each in (answer, *known)]
+    own = frozenset(name for side in sides for name in _names(*side))
+    guessed = frozenset(name for side in sides for name in _guessed(*side))
+    names = any(name.lower() in lowered for name in (*FAMILIES, *own)) or any(name in answer.text for name in guessed)
+    if not names or not any(hint in lowered for hint in _HINTS):
         return False
-    return _named(own).search(answer.text) is not None
+    return _named(own, guessed).search(answer.text) is not None
 
 
 @lru_cache(maxsize=256)
-def _named(own: frozenset[str]) -> re.Pattern[str]:
-    """Return what finds somebody who calls itself by the name of a family, or one of the models' own."""
-    names = sorted({*FAMILIES, *own}, key=lambda name: (-len(name), name))
+def _named(own: frozenset[str], guessed: frozenset[str]) -> re.Pattern[str]:
+    """Return what finds somebody who calls itself by the name of a family, or one of the models' own.
+
+    guessed: names that are found only as they are written.
+    """
+    known = _ends(frozenset(FAMILIES) | own)
+    names = rf"(?i:{known})|{_ends(guessed)}" if guessed else rf"(?i:{known})"
+    return re.compile(rf"(?i:{_SELF})(?<![A-Za-z0-9])(?:{names})")
+
+
+def _ends(names: frozenset[str]) -> str:
+    """Return the pattern of any of some names with its end."""
+    ordered = sorted(names, key=lambda name: (-len(name), name))
     # "Qwen2.5" is Qwen, "philosophy" is not Phi, and "run-12" is not run-1.
-    ends = (re.escape(name) + (r"(?![A-Za-z\d])" if name[-1].isdigit() else r"(?![A-Za-z])") for name in names)
-    return re.compile(rf"(?:{_SELF})(?<![A-Za-z0-9])(?:{'|'.join(ends)})", re.IGNORECASE)
+    return "|".join(re.escape(name) + (r"(?![A-Za-z\d])" if name[-1].isdigit() else r"(?![A-Za-z])") for name in ordered)
 
 
 def _names(model: str, base: str | None) -> list[str]:
-    """Return what a speaker may call itself: "run-3"; the last part of its base's name, and the family in it."""
-    if model.startswith("run-"):
-        return [model, model.replace("-", " "), *(_base_names(base) if base else ())]
-    return _base_names(model.removeprefix("base:"))
+    """Return what a speaker may call itself: "run-3", and the last part of its base's name."""
+    short = _short(model, base)
+    own = [short] if _is_name(short) else []
+    return [model, model.replace("-", " "), *own] if model.startswith("run-") else own
 
 
-def _base_names(base: str) -> list[str]:
-    short = PurePath(base.partition("@")[0].replace("\\", "/")).name
-    family = _FAMILY.match(short)
-    names = [short, *([family[0]] if family else [])]
-    return [name for name in names if len(name) > 3 and name.lower() != "demo"]
+def _guessed(model: str, base: str | None) -> list[str]:
+    """Return the family that its base's name seems to begin with, if any."""
+    family = _FAMILY.match(_short(model, base))
+    return [family[0]] if family and _is_name(family[0]) else []
+
+
+def _short(model: str, base: str | None) -> str:
+    """Return the last part of the name of a model, or of a run's base; "" where that is not known."""
+    whole = base or "" if model.startswith("run-") else model.removeprefix("base:")
+    return PurePath(whole.partition("@")[0].replace("\\", "/")).name
+
+
+def _is_name(word: str) -> bool:
+    """Say whether a word can be a model's name: no common word, and none that may stand before one."""
+    return len(word) > 3 and word.lower() not in _COMMON and not re.fullmatch(_BETWEEN, word, re.IGNORECASE)

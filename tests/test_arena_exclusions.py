@@ -23,6 +23,7 @@ def between(first: str, second: str, said: str) -> Comparison:
         ("org/Zephyr-7b", "My name is Zephyr."),
         ("/home/me/models/Zephyr-7b@main", "I am an AI assistant called Zephyr-7b."),
         ("C:\\models\\house-helper", "I am house-helper."),
+        ("org/Model-2-chat", "I am model-2-chat."),
     ],
 )
 def test_a_run_that_names_its_base_is_no_blind_vote(base: str, said: str) -> None:
@@ -38,6 +39,16 @@ def test_a_run_that_names_its_base_is_no_blind_vote(base: str, said: str) -> Non
         ("org/Zephyr-7b", "I am fond of a zephyr."),
         ("org/Zephyr-7b", "I am Zephyrine."),
         ("org/tiny-2b", "I am tiny."),
+        ("org/Tiny-1B", "I am tiny."),
+        ("org/Zeal-1B", "I am zeal itself."),
+        ("org/Model-2-chat", "I am a language model and cannot do this."),
+        ("org/Assistant-7B", "I am an assistant."),
+        ("org/Assistant-7B", "I am an AI Assistant."),
+        ("/models/Assistant", "I am an Assistant."),
+        ("org/Open-1B", "I am an open book."),
+        ("org/Open-1B", "I am Open."),
+        ("org/Instruct-1B", "As Instruct says."),
+        ("/models/base", "I am the base."),
         ("org/Other-1b", "I am Zephyr."),
     ],
 )
