@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from errors import ConfigError, NotFoundError, StorageError
 from storage import Project, Store
 from transfer.exporting.export import export
+from transfer.exporting.filters import Filters
 from transfer.importing import import_file
 
 client_ids = count()
@@ -120,6 +121,46 @@ def test_an_export_without_rows_says_what_to_do(store: Store, project: Project, 
     label(store, add_item(store, project, "C"), "good")
     assert refusal("sharegpt").endswith("1 single responses. Export single responses as trl-unpaired.")
     assert export(store, project, "trl-unpaired", tmp_path / "out.jsonl").rows == 1
+
+
+def refusal(store: Store, project: Project, kind: str, filters: Filters, folder: Path) -> str:
+    """Return what is said of an export without rows."""
+    with pytest.raises(NotFoundError) as refused:
+        export(store, project, kind, folder / ("out" if kind == "dataset" else "out.jsonl"), filters=filters)
+    return str(refused.value)
+
+
+PREFERENCES = ["trl-preference", "trl-unpaired", "sharegpt", "dataset"]
+ANN, BOB, SINGLE = Filters(annotators=("ann",)), Filters(annotators=("bob",)), Filters(kinds=("single",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "filters"),
+    [(kind, filters) for kind in PREFERENCES for filters in (BOB, SINGLE, Filters(which="adjudicated"))]
+    + [("labels", BOB), ("labels", SINGLE)],
+)
+def test_an_export_that_only_its_filters_leave_empty_asks_for_fewer(
+    store: Store, project: Project, tmp_path: Path, kind: str, filters: Filters
+) -> None:
+    label(store, add_item(store, project, "A", "B"), "chosen", chosen=0)
+    label(store, add_item(store, project, "C", "D"), "skip")
+    assert refusal(store, project, kind, filters, tmp_path).endswith(" Choose fewer filters.")
+
+
+def test_an_export_without_rows_recommends_none_that_has_none_either(store: Store, project: Project, tmp_path: Path) -> None:
+    def advice(kind: str, filters: Filters = Filters()) -> str:
+        said = refusal(store, project, kind, filters, tmp_path)
+        return next(words for words in ("Label something first", "Choose fewer filters", "Export as labels") if words in said)
+
+    for kind in (*PREFERENCES, "labels"):
+        assert advice(kind) == advice(kind, BOB) == "Label something first"
+    pair = add_item(store, project, "A", "B")
+    label(store, pair, "tie")
+    for kind in PREFERENCES:
+        assert advice(kind) == advice(kind, ANN) == "Export as labels" and advice(kind, BOB) == "Choose fewer filters"
+    label(store, pair, "undo")
+    for kind in (*PREFERENCES, "labels"):
+        assert advice(kind) == "Label something first"
 
 
 def test_a_folder_that_is_not_there_is_refused_with_a_sentence(store: Store, labelled: Project, tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ NOT_A_PREFERENCE = {
     "tie": "ties", "both_bad": "pairs that are both bad", "good": "single responses", "bad": "single responses",
 }
 
+CONFIGS = {"preference": "trl-preference", "unpaired": "trl-unpaired"}
+
 SHAREGPT_NAMES = {"user": "human", "assistant": "gpt"}
 
 Row = dict[str, Any]
@@ -97,13 +99,12 @@ def export(
     if kind != "labels" and filters.run is None:
         counts = store.labels.counts(project.id)
         left_out.update(skips=counts["skip"], flags=counts["flag"])
-    makers = {"trl-preference": _preferences, "trl-unpaired": _unpaired, "sharegpt": _sharegpt, "labels": _history}
-    rows = makers[kind](store, project.id, filters, left_out)
+    rows = _rows(store, project.id, kind, filters, left_out)
     if kind == "labels" and is_parquet:
         rows = map(_settings_as_text, rows)
     first = next(rows, None)
     if first is None:
-        why = [left_out_sentence(left_out), _what_now(kind, left_out)]
+        why = [left_out_sentence(left_out), _what_now(store, project.id, kind, filters, left_out)]
         raise NotFoundError(" ".join([f"{project.name!r} has nothing to export as {kind} yet.", *filter(None, why)]))
     watched = _watched(_again(first, rows), progress, stop)
     number = write(path, watched, schema_of(kind) if is_parquet else None)
@@ -112,13 +113,25 @@ def export(
     )
 
 
-def _what_now(kind: str, left_out: Counter[str]) -> str:
-    """Return what to do about an export without rows, given what it left out."""
-    if not left_out.total():
-        return "Label something first, or import labels."
-    if kind != "trl-unpaired" and left_out["single responses"]:
+def _rows(store: Store, project_id: int, kind: str, filters: Filters, left_out: Counter[str]) -> Iterator[Row]:
+    makers = {"trl-preference": _preferences, "trl-unpaired": _unpaired, "sharegpt": _sharegpt, "labels": _history}
+    return makers[kind](store, project_id, filters, left_out)
+
+
+def _what_now(store: Store, project_id: int, kind: str, filters: Filters, left_out: Counter[str]) -> str:
+    """Return what to do about an export without rows: something that has some. left_out: what it left out."""
+
+    def has_rows(kind: str, filters: Filters) -> bool:
+        kinds = CONFIGS.values() if kind == "dataset" else [kind]
+        return any(next(_rows(store, project_id, each, filters, Counter()), None) for each in kinds)
+
+    if left_out["single responses"]:
         return "Export single responses as trl-unpaired."
-    return "Export as labels to have everything that was said."
+    if filters != Filters() and has_rows(kind, Filters()):
+        return "Choose fewer filters."
+    if kind != "labels" and has_rows("labels", filters):
+        return "Export as labels to have everything that was said."
+    return "Choose fewer filters." if has_rows("labels", Filters()) else "Label something first, or import labels."
 
 
 def _dataset(
@@ -129,7 +142,7 @@ def _dataset(
     reports: dict[str, ExportReport] = {}
 
     def fill(folder: Path) -> dict[str, ExportReport]:
-        for config, kind in (("preference", "trl-preference"), ("unpaired", "trl-unpaired")):
+        for config, kind in CONFIGS.items():
             try:
                 reports[config] = export(
                     store, project, kind, folder / f"{config}.parquet", filters=filters, progress=progress, stop=stop
@@ -137,9 +150,8 @@ def _dataset(
             except NotFoundError:
                 continue
         if not reports:
-            raise NotFoundError(
-                f"{project.name!r} has nothing to export as dataset yet. Export as labels to have everything that was said."
-            )
+            now = _what_now(store, project.id, "dataset", filters, Counter())
+            raise NotFoundError(f"{project.name!r} has nothing to export as dataset yet. {now}")
         return reports
 
     people = {label["annotator"] for label in _labels(store, project.id, filters, Counter())}
