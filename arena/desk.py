@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from arena import matches, rounds, view
-from arena.next_round import RoundReport, Step, go, next_step, opponents
+from arena.next_round import RoundReport, Step, begin, give_up, go, next_step, opponents
 from arena.ranking import ranking
 from chat.speakers import Speaker, find, speakers
 from errors import AppError, ConfigError
 from models.client import Sampling, Workers
 from storage import Project, Store
-from storage.comparisons import Played
+from storage.records import SAMPLE
 from transfer.candidates.batch import Progress
 from transfer.jobs import Jobs, JobState
 
@@ -24,7 +25,8 @@ HELD_OUT, WRITTEN = "held out", "written"
 
 @dataclass
 class AtWork:
-    """A project's round in the background. enough: set once the labels there are shall do; step: where it stands."""
+    """A project's round in the background. enough: set once the labels there are shall do; step: where it stands, or stood
+    when it ended."""
 
     jobs: Jobs = field(default_factory=Jobs)
     enough: threading.Event = field(default_factory=threading.Event)
@@ -39,17 +41,30 @@ class AtWork:
         """Remember where the round stands."""
         self.step = step
 
+    def last_word(self, step: Step) -> str:
+        """Return how the work ended; "" once the round stands at another step, or a match says itself what waits."""
+        state = self.jobs.state
+        is_match = state is not None and getattr(state.report, "match", None) is not None and not state.report.match.failed
+        has_moved = self.step is None or step.kind != self.step.kind and step.round is not None
+        return "" if state is None or state.running or is_match or has_moved else state.message
+
+
+class Waiting(NamedTuple):
+    """The project of the last comparison, None where there is none, and how many of its pairs wait for votes."""
+
+    match_id: int | None = None
+    pairs: int = 0
+
 
 @dataclass(frozen=True)
 class Standing:
     """What there is to say of a project's round. step: None where there is none to do; state: of the work, None when nobody
-    is at it; message: how it ended, or why there is none; waiting: the newest run's match that waits for votes; answering: who
-    is compared."""
+    is at it; message: how it ended, or why there is none; answering: who is compared."""
 
     step: Step | None = None
     state: JobState | None = None
     message: str = ""
-    waiting: Played | None = None
+    waiting: Waiting = Waiting()
     answering: str = ""
 
 
@@ -118,13 +133,15 @@ class Desk:
         if enough and at_work.is_running:
             at_work.enough.set()
             return
-        step = next_step(self.store, project.id)  # says at once why there is none
+        step = next_step(self.store, project.id)
+        if step.kind == SAMPLE and step.round is None:
+            begin(self.store, project.id, most and int(most))  # says at once why there is none
+            step = next_step(self.store, project.id)
 
         def work(progress: Progress, stop: threading.Event) -> RoundReport:
             try:
                 return go(
-                    self.store, self.workers, project, most=most and int(most), enough=at_work.enough, told=at_work.tell,
-                    progress=progress, stop=stop,
+                    self.store, self.workers, project, enough=at_work.enough, told=at_work.tell, progress=progress, stop=stop
                 )
             finally:
                 self.store.close()
@@ -140,22 +157,33 @@ class Desk:
         if project_id in self.at_work:
             self.at_work[project_id].jobs.cancel()
 
+    def give_up(self, project_id: int | None) -> None:
+        """End a project's round where it stands. Raises ConfigError while it is at work."""
+        project = self._project(project_id)
+        at_work = self.at_work.pop(project.id, AtWork())
+        if at_work.is_running:
+            self.at_work[project.id] = at_work
+            raise ConfigError("The round is still at work. Stop it first.")
+        give_up(self.store, project.id)
+
     def standing(self, project_id: int | None) -> Standing:
         """Return where a project's round stands."""
         if project_id is None:
-            return Standing(message="Choose a project at the top first.")
+            return Standing(message="Choose a project at the top first: rounds are a project's.")
         at_work = self.at_work.get(project_id, AtWork())
         state = at_work.jobs.state
         if at_work.is_running and at_work.step is not None:
-            return Standing(at_work.step, state, answering=", ".join(each.label for each in opponents(self.store, at_work.step.run)))
-        said = state.message if state is not None and not state.running else ""
+            answering = ", ".join(each.label for each in opponents(self.store, at_work.step.run))
+            return Standing(at_work.step, state, answering=answering)
+        newest = self.store.rounds.newest(project_id)
+        match_id = newest.match_id if newest else None
+        counts = self.store.items.counts(match_id)["pair"] if match_id is not None else {"total": 0, "done": 0}
+        waiting = Waiting(match_id, counts["total"] - counts["done"])
         try:
             step = next_step(self.store, project_id)
         except AppError as error:
-            return Standing(message=said or str(error))
-        newest = rounds.finished_runs(self.store, project_id)[-1:]
-        played = [each for run in newest for each in self.store.comparisons.matches_of(run.id) if each.waiting]
-        return Standing(step, None, said, played[0] if played else None)
+            return Standing(message=str(error), waiting=waiting)
+        return Standing(step, None, at_work.last_word(step), waiting)
 
     def _project(self, project_id: int | None) -> Project:
         if project_id is None:

@@ -19,8 +19,7 @@ from models.client import Sampling, Workers
 from storage import Project, Store
 from storage.records import Message
 from transfer.candidates.batch import Progress
-from transfer.candidates.responders import Responder
-from transfer.candidates.several import generate_from, make_items
+from transfer.candidates.generate import generate
 from transfer.wording import counted
 
 GUIDELINES = (
@@ -76,8 +75,8 @@ def prepare(
 ) -> Project:
     """Make the project of a match and store its prompts in it, `most` of them, evenly spread.
 
-    speakers: two or more; the first one meets each of the others. home_id: the project for which it is played.
-    Raises ConfigError when one is there twice, there is no prompt, or too many.
+    speakers: two or more; the first one meets each of the others. home_id: the project for which it is played; the
+    newest run's among them when not given. Raises ConfigError when one is there twice, there is no prompt, or too many.
     """
     first, *others = speakers
     problems = [] if len(set(speakers)) == len(speakers) else ["Choose two different models"]
@@ -88,6 +87,9 @@ def prepare(
         problems.append(f"A match has at most {MOST_PROMPTS:,} prompts, not {wanted:,}")
     if problems:
         raise ConfigError(f"{'. '.join(problems)}.")
+    run_ids = [each.run_id for each in speakers if each.run_id is not None]
+    if home_id is None and run_ids:
+        home_id = store.runs.get(max(run_ids)).project_id
     taken = [prompts[number * len(prompts) // wanted] for number in range(wanted)]
     name = f"Arena: {first.label} against {' and '.join(each.label for each in others)}, {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with store.transaction():
@@ -107,46 +109,61 @@ def play(
     """Let models answer the prompts of a match; the first one's answer beside each other's is then something to vote on.
 
     All answer some prompts before the next ones come, and what was answered is stored at once: a match that is cancelled,
-    or in which a prompt cannot be answered, leaves what there is to vote on. Raises AppError when there is nothing.
+    or in which a prompt cannot be answered, leaves what there is to vote on. The first one answers anew for each other, so
+    that no answer that was seen before tells whose it is. Raises AppError when there is nothing to vote on.
     """
-    responders = [Responder(each.model, each.run_id, sampling=sampling, per_prompt=1) for each in speakers]
-    first, *others = responders
-    teams = [(first, other) for other in others]
-    stop, how = stop or threading.Event(), ("random", 1, "other", 0)
-    ids = [prompt.id for prompt in store.prompts.list(project.id)]
-    failed: dict[str, str] = {}
+    first, *others = speakers
+    answers = {each: len(others) if each == first and sampling.temperature > 0 else 1 for each in speakers}
+    ids, stop, failed = [prompt.id for prompt in store.prompts.list(project.id)], stop or threading.Event(), {}
+    counting = _Counting(progress, sum(answers.values()) * len(ids))
     for start in range(0, len(ids), PROMPTS_AT_ONCE):
         part = ids[start : start + PROMPTS_AT_ONCE]
-        try:
-            report = generate_from(
-                store, project, workers, responders, rule=how[0], most=how[1], source=how[2], prompt_ids=part,
-                progress=_counting(progress, len(speakers) * start, len(speakers) * len(ids)), stop=stop, teams=teams,
-            )
-            failed |= report.failed
-        except ConfigError:
-            raise
-        except AppError as error:
-            failed["A part of the prompts"], last = str(error), error
-        if stop.is_set():
-            break
-    for team in teams:
-        make_items(store, project, team, ("pair",), how)
+        for speaker, per_prompt in answers.items():
+            if stop.is_set():
+                break
+            try:
+                generate(
+                    store, project, workers, model=speaker.model, run_id=speaker.run_id, per_prompt=per_prompt,
+                    sampling=sampling, make_items=False, prompt_ids=part, progress=counting.show, stop=stop,
+                )
+            except ConfigError:
+                raise
+            except AppError as error:
+                failed[speaker.label], last = str(error), error
+            counting.through(per_prompt * len(part))
+        _make_pairs(store, project, first, others, part)
     pairs = store.items.counts(project.id)["pair"]["total"]
-    if failed and not pairs and "A part of the prompts" in failed:
+    if failed and not pairs:
         raise last
-    alike = 0 if stop.is_set() or failed else len(teams) * len(ids) - pairs
+    alike = 0 if stop.is_set() or failed else len(others) * len(ids) - pairs
     return MatchReport(project, len(ids), pairs, alike, stop.is_set(), failed)
 
 
-def _counting(progress: Progress | None, before: int, total: int) -> Progress:
-    """Return what counts the answers of all models, one after the other, as one work."""
-    told = [0, 0]  # of the models that are through with this part, and of the one at work
+def _make_pairs(store: Store, project: Project, first: Speaker, others: Sequence[Speaker], prompt_ids: Sequence[int]) -> None:
+    """Show the first one's answers to some prompts beside the others', a different one beside each where there are enough."""
+    for prompt_id in prompt_ids:
+        said: dict[tuple[str | None, int | None], list[int]] = {}
+        for response in store.responses.of_prompt(prompt_id):
+            said.setdefault((response.model, response.run_id), []).append(response.id)
+        own = said.get((first.model, first.run_id), [])
+        for number, other in enumerate(others):
+            theirs = said.get((other.model, other.run_id), [])
+            if own and theirs:
+                store.items.add(project.id, prompt_id, [own[number % len(own)], theirs[0]])
 
-    def show(done: int, _: int) -> None:
-        if done < told[1]:
-            told[0] += told[1]
-        told[1] = done
-        if progress is not None:
-            progress(min(total, before + sum(told)), total)
 
-    return show
+class _Counting:
+    """Counts the answers of all models, one after the other, as one work."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.before = progress, total, 0
+
+    def show(self, done: int, total: int) -> None:
+        """Tell of the model at work. total: what it lacked when it began; the others it had."""
+        if self.progress is not None:
+            self.progress(min(self.total, self.before + done), self.total)
+
+    def through(self, answers: int) -> None:
+        """Count a model's part as done, whether or not all came."""
+        self.before += answers
+        self.show(0, 0)

@@ -13,11 +13,11 @@ import gradio as gr
 from arena import view
 from arena.desk import HELD_OUT, WRITTEN, Desk, Standing
 from arena.matches import MOST_PROMPTS
-from arena.next_round import LABEL, SAMPLE
 from chat.speakers import default_pair, speakers
 from errors import reported
 from models.client import Sampling, Workers
 from storage import Store
+from storage.records import LABEL
 from transfer.jobs import JobState
 
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
@@ -116,11 +116,12 @@ class ArenaTab:
                 self.label = gr.Button("Label now", variant="primary", size="sm", visible=False, elem_id="arena-label")
                 self.enough = gr.Button("Train with these labels", size="sm", visible=False, elem_id="arena-enough")
                 self.vote_round = gr.Button("Vote now", variant="primary", size="sm", visible=False, elem_id="arena-vote-round")
+                self.give_up = gr.Button("Give this round up", size="sm", visible=False, elem_id="arena-give-up")
                 self.stop = gr.Button("Stop", variant="stop", size="sm", visible=False, elem_id="arena-stop")
 
     def _connect(self, tab: gr.Tab, tabs: gr.Tabs, project: gr.Dropdown) -> None:
         live = [self.work, self.said, self.cancel, self.vote, self.played]
-        going = [self.rounds, self.standing, self.go, self.label, self.enough, self.vote_round, self.stop, self.voted]
+        going = [self.rounds, self.standing, self.go, self.label, self.enough, self.vote_round, self.give_up, self.stop, self.voted]
         everything = [self.ranks, *live, *going, self.timer, self.first, self.second]
         seen = [project, self.only_here, self.with_named]
         now = [*live, *going, self.timer]
@@ -131,6 +132,7 @@ class ArenaTab:
         self.start.click(self.play, [project, self.with_named, *asked], now, **PRIVATE)
         self.cancel.click(self.desk.jobs.cancel, None, None, **AT_ONCE)
         self.go.click(self.go_on, [project, self.with_named, self.asked], now, **PRIVATE)
+        self.give_up.click(self.end_round, [project, self.with_named], now, **PRIVATE)
         self.enough.click(self.go_on_now, [project, self.with_named], now, **PRIVATE)
         self.stop.click(lambda project_id: self.desk.stop(self.desk.home(project_id)), project, None, **AT_ONCE)
         self.timer.tick(self.look, [project, self.with_named], now, **AT_ONCE)
@@ -147,7 +149,7 @@ class ArenaTab:
         usual = [speaker.key for speaker in default_pair(self.store, self.desk.home(project_id))]
         pair = [first, second] if first != second and {first, second} <= set(keys) else usual
         return [
-            self.desk.ranking_html(project_id, only_here, with_named), *self.look(project_id, with_named),
+            self.desk.ranking_html(project_id, only_here, with_named), *self.look(project_id, with_named, anew=True),
             *(gr.Dropdown(listed, value=key) for key in pair),
         ]
 
@@ -175,12 +177,21 @@ class ArenaTab:
         self.desk.go(self.desk.home(project_id), enough=True)
         return self.look(project_id, with_named)
 
-    def look(self, project_id: int | None, with_named: bool) -> list[Any]:
-        """Show how far the work in the background is, or what it left."""
+    @guarded
+    def end_round(self, project_id: int | None, with_named: bool) -> Any:
+        """End the project's round where it stands."""
+        self.desk.give_up(self.desk.home(project_id))
+        return self.look(project_id, with_named)
+
+    def look(self, project_id: int | None, with_named: bool, anew: bool = False) -> list[Any]:
+        """Show how far the work in the background is, or what it left. anew: another project may have been shown before."""
         project_id = self.desk.home(project_id)
         state, standing = self.desk.jobs.state, self.desk.standing(project_id)
-        active = standing.state is not None or bool(state and state.running)
-        return [*self._match_now(state), *self._round_now(project_id, with_named, standing), gr.Timer(active=active)]
+        at_work = standing.state is not None
+        # the ranking behind it takes a while: not every second
+        results = gr.skip() if at_work and not anew else self.desk.rounds_html(project_id, with_named)
+        timer = gr.Timer(active=at_work or bool(state and state.running))
+        return [*self._match_now(state), results, *self._round_now(standing), timer]
 
     def _match_now(self, state: JobState | None) -> list[Any]:
         if state is None:
@@ -189,22 +200,18 @@ class ArenaTab:
         ready = not state.running and bool(getattr(state.report, "pairs", 0))
         return [bar, state.message, gr.Button(visible=state.running), gr.Button(visible=ready), state.project_id]
 
-    def _round_now(self, project_id: int | None, with_named: bool, standing: Standing) -> list[Any]:
-        step, at_work = standing.step, standing.state is not None
+    def _round_now(self, standing: Standing) -> list[Any]:
+        step, at_work, (match_id, votes) = standing.step, standing.state is not None, standing.waiting
         labelling = step is not None and step.kind == LABEL
-        fresh = step is None or step.kind == SAMPLE
-        votes = standing.waiting.waiting if standing.waiting else 0
+        is_open = step is not None and step.round is not None
         return [
-            # the ranking behind it takes a while: not every second
-            gr.skip() if at_work else self.desk.rounds_html(project_id, with_named),
             view.standing_html(step, standing.state, standing.message, votes, standing.answering),
             gr.Button(
-                "Next round" if fresh else "Go on with the round", visible=not at_work, interactive=step is not None,
+                "Go on with the round" if is_open else "Next round", visible=not at_work, interactive=step is not None,
                 variant="secondary" if labelling or votes else "primary",
             ),
             gr.Button(visible=labelling), gr.Button(visible=labelling and bool(step.labelled)),
-            gr.Button(visible=votes > 0), gr.Button(visible=at_work),
-            standing.waiting.project_id if standing.waiting else None,
+            gr.Button(visible=votes > 0), gr.Button(visible=is_open and not at_work), gr.Button(visible=at_work), match_id,
         ]
 
     @guarded

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from arena.next_round import COMPARE, LABEL, SAMPLE, STEPS, TRAIN, Step
+from arena.next_round import Step
 from arena.ranking import Duel, Rank, Ranking
-from arena.rounds import Round
+from arena.rounds import Result
+from storage.records import COMPARE, LABEL, ROUND_STEPS, SAMPLE, TRAIN
 from transfer.jobs import JobState
 
 NOTHING = (
@@ -39,7 +40,7 @@ def ranking_html(found: Ranking, names: Mapping[str, str]) -> str:
     )
 
 
-def rounds_html(listed: Sequence[Round]) -> str:
+def rounds_html(listed: Sequence[Result]) -> str:
     """Return a project's rounds as a table."""
     if not listed:
         return '<p class="arena-empty">No round yet: the first finished run of this project is round 1.</p>'
@@ -60,12 +61,12 @@ def standing_html(step: Step | None, state: JobState | None, message: str, waiti
     ended = f'<p class="arena-ended">{escape(message)}</p>' if message else ""
     if step is None:
         return ended
-    at = STEPS.index(step.kind)
-    places = ['class="done"'] * at + ['class="now" aria-current="step"'] + [""] * (len(STEPS) - at - 1)
-    steps = "".join(f"<li {place}>{STEP_NAMES[kind]}</li>" for kind, place in zip(STEPS, places))
+    at = ROUND_STEPS.index(step.kind)
+    places = ['class="done"'] * at + ['class="now" aria-current="step"'] + [""] * (len(ROUND_STEPS) - at - 1)
+    steps = "".join(f"<li {place}>{STEP_NAMES[kind]}</li>" for kind, place in zip(ROUND_STEPS, places))
     bar = _bar(state.done, state.total) if state and step.kind in (SAMPLE, COMPARE) else ""
     said = _doing(step, state, answering) if state else _to_do(step)
-    votes = f"<p>{waiting:,} pairs of the newest run wait for votes. They decide which run is gone on from.</p>" if waiting and not message else ""
+    votes = f"<p>{waiting:,} pairs of the last comparison wait for votes: they say which run is the best.</p>" if waiting else ""
     return f'<ol class="arena-steps">{steps}</ol>{ended}{votes}<p>{escape(said)}</p>{bar}'
 
 
@@ -91,10 +92,9 @@ def _doing(step: Step, state: JobState, answering: str) -> str:
     if step.kind == SAMPLE:
         return f"Run {step.run.id} answers prompts that nobody has labelled: {_answers(state.done, state.total)}."
     if step.kind == LABEL:
-        return (
-            f"Label the answers: {step.labelled:,} of {step.total:,} pairs have a label. Training and the comparison follow by"
-            " themselves."
-        )
+        if step.done == step.total:
+            return "All is labelled. Another run is training: this round's follows it."
+        return f"Label the answers: {step.done:,} of {step.total:,} pairs are done. Training and the comparison follow by themselves."
     if step.kind == TRAIN:
         where = f"step {step.run.step:,} of {step.run.total_steps:,}" if step.run.is_active and step.run.total_steps else "starting"
         return f"Training on top: {where}. The Train tab shows more."
@@ -103,16 +103,21 @@ def _doing(step: Step, state: JobState, answering: str) -> str:
 
 def _to_do(step: Step) -> str:
     """Return what a round does next that nobody is at."""
+    if step.kind == SAMPLE and step.round is not None:
+        return f"Run {step.run.id} has not answered all of the {len(step.round.prompt_ids):,} prompts yet."
     if step.kind == SAMPLE:
         return (
             f"Run {step.run.id} is the one to go on from. It answers prompts that nobody has labelled (some are kept to"
             " compare on); you label what it says; then a run is trained on top of it, and compared with it and the base."
         )
     if step.kind == LABEL:
-        return f"{step.labelled:,} of {step.total:,} pairs of a run's answers have a label. Go on, and training follows the last one."
+        return f"{step.done:,} of {step.total:,} pairs of the answers are done. Go on, and training follows the last one."
     if step.kind == TRAIN:
-        return f"Run {step.run.id} is training." if step.run.is_active else f"All is labelled: train on top of run {step.run.id}."
-    return f"Run {step.run.id} is trained: let it answer beside its base and the run before it."
+        is_new = step.round is not None and step.round.run_id == step.run.id
+        if step.run.is_active:
+            return f"Run {step.run.id} is training."
+        return f"Run {step.run.id} is {step.run.state}: train anew." if is_new else f"Next: train on top of run {step.run.id}."
+    return f"Run {step.run.id} is trained. Next: it answers beside its base and the run before it."
 
 
 def _rank(place: int, rank: Rank, names: Mapping[str, str], low: float, high: float) -> str:

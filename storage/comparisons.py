@@ -46,15 +46,6 @@ class Comparison:
     created_at: float
 
 
-@dataclass(frozen=True)
-class Played:
-    """A match of a run: the project of its answers, its pairs in it, and how many of them wait for votes."""
-
-    project_id: int
-    pairs: int
-    waiting: int
-
-
 class Comparisons:
     """The comparisons of models that a store holds."""
 
@@ -70,19 +61,6 @@ class Comparisons:
         """
         yield from self._of_chats(project_id)
         yield from self._of_labels(project_id)
-
-    def matches_of(self, run_id: int) -> list[Played]:
-        """Return the matches that a run has played, newest first."""
-        rows = self.store.rows(
-            """
-            SELECT projects.id AS project_id, count(*) AS pairs, sum(label_count < wanted_labels) AS waiting
-            FROM responses JOIN item_responses ON item_responses.response_id = responses.id
-            JOIN items ON items.id = item_id JOIN projects ON projects.id = items.project_id
-            WHERE responses.run_id = ? AND is_match = 1 AND kind = 'pair' GROUP BY projects.id ORDER BY projects.id DESC
-            """,
-            [run_id],
-        )
-        return [Played(**row) for row in rows]
 
     def _of_chats(self, project_id: int | None) -> Iterator[Comparison]:
         rows = self.store.db.conn.execute(

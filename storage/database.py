@@ -29,6 +29,7 @@ from storage.projects import Projects
 from storage.prompts import Prompts
 from storage.references import References
 from storage.responses import Responses
+from storage.rounds import Rounds
 from storage.runs import Runs
 from storage.votes import Votes
 from storage.write_queue import WriteQueue
@@ -44,8 +45,8 @@ class Store:
     """Everything that is kept in one data folder.
 
     folder: the data folder, made when missing. Attributes are the aggregates: `projects`, `prompts`,
-    `responses`, `items`, `leases`, `labels`, `votes`, `runs`, `references`, `chats`, `comparisons`; `writes` runs small
-    writes of many threads together.
+    `responses`, `items`, `leases`, `labels`, `votes`, `runs`, `references`, `chats`, `comparisons`, `rounds`; `writes` runs
+    small writes of many threads together.
     Raises StorageError when the folder cannot be written, or the database is newer than the program.
     """
 
@@ -70,6 +71,7 @@ class Store:
         self.references = References(self)
         self.chats = Chats(self)
         self.comparisons = Comparisons(self)
+        self.rounds = Rounds(self)
         self.writes = WriteQueue(self)
 
     @property

@@ -149,23 +149,6 @@ class Items:
                 [item_id],
             )
 
-    def sampled(self, project_id: int, since: float) -> tuple[int, int]:
-        """Return how many pairs of runs' answers a project got after a time, and how many of them have a label.
-
-        Those that came from a chat's vote are not counted: nobody asked for them to be labelled.
-        """
-        (row,) = self.store.rows(
-            """
-            SELECT count(*) AS total, count(*) FILTER (WHERE label_count > 0) AS labelled FROM items
-            WHERE project_id = ? AND kind = 'pair' AND created_at > ? AND is_check = 0
-                AND NOT EXISTS (SELECT 1 FROM item_responses JOIN responses ON responses.id = response_id
-                    WHERE item_id = items.id AND run_id IS NULL)
-                AND NOT EXISTS (SELECT 1 FROM labels WHERE item_id = items.id AND source = 'chat')
-            """,
-            [project_id, since],
-        )
-        return row["total"], row["labelled"]
-
     def pairs(self, project_id: int, after_id: int = 0, limit: int = 256) -> list[dict[str, Any]]:
         """Return a project's next pairs in order of their ids, with their texts and votes: what a run scores.
 

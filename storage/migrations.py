@@ -9,7 +9,7 @@ import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
 from storage.schema import (
-    CHAT_VOTES, CHATS, LABELS, MATCHES, PROJECTS, RICHER_ITEMS, RICHER_LABELS, RICHER_LEASES, RUNS,
+    CHAT_VOTES, CHATS, LABELS, PROJECTS, RICHER_ITEMS, RICHER_LABELS, RICHER_LEASES, ROUNDS, RUNS,
 )
 from storage.snapshots import snapshot_name
 
@@ -51,6 +51,6 @@ def m005_chat_votes(db: sqlite_utils.Database) -> None:
 
 
 @migrations()
-def m006_matches(db: sqlite_utils.Database) -> None:
-    """A project says whether it holds the answers of a match, and of which project's models."""
-    db.executescript(MATCHES)
+def m006_rounds(db: sqlite_utils.Database) -> None:
+    """Rounds and where each stands; which projects hold the answers of a match, and for which project it was played."""
+    db.executescript(ROUNDS)

@@ -31,6 +31,9 @@ VOTE, FINAL, REPEAT = "vote", "final", "repeat"
 SLIGHTLY, CLEARLY = 1, 2
 MOST_RANKED = 6
 
+SAMPLE, LABEL, TRAIN, COMPARE = "sample", "label", "train", "compare"
+ROUND_STEPS = (SAMPLE, LABEL, TRAIN, COMPARE)
+
 ACTIVE_STATES = ("queued", "running")
 ENDED_STATES = ("finished", "failed", "cancelled")
 
@@ -188,6 +191,24 @@ class Run:
     def is_active(self) -> bool:
         """True while the run is queued or running."""
         return self.state in ACTIVE_STATES
+
+
+@dataclass(frozen=True)
+class Round:
+    """One time round the loop: a run answers prompts, that is labelled, a run is trained on top of it and compared.
+
+    step: one of ROUND_STEPS, or "ended". sampled_run_id: the run that answers; prompt_ids: what it is asked. run_id: the one
+    that is trained, None until it is there; match_id: the project of the comparison, likewise.
+    """
+
+    id: int
+    project_id: int
+    step: str
+    sampled_run_id: int | None
+    prompt_ids: list[int] = _json()
+    run_id: int | None
+    match_id: int | None
+    created_at: float
 
 
 @dataclass(frozen=True)

@@ -364,9 +364,24 @@ CREATE TRIGGER chat_votes_are_append_only BEFORE UPDATE ON chat_votes BEGIN
 END;
 """
 
-MATCHES = """
+ROUNDS = """
 ALTER TABLE projects ADD COLUMN is_match INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE projects ADD COLUMN home_id INTEGER REFERENCES projects(id) ON DELETE SET NULL;
 CREATE INDEX projects_of_home ON projects (home_id);
 UPDATE projects SET is_match = 1 WHERE id IN (SELECT project_id FROM prompts WHERE source = 'arena');
+UPDATE projects SET home_id = (
+    SELECT runs.project_id FROM prompts JOIN responses ON prompt_id = prompts.id JOIN runs ON runs.id = run_id
+    WHERE prompts.project_id = projects.id ORDER BY runs.id DESC LIMIT 1
+) WHERE is_match = 1;
+CREATE TABLE rounds (
+    id INTEGER PRIMARY KEY,
+    project_id INTEGER NOT NULL REFERENCES projects(id) ON DELETE CASCADE,
+    step TEXT NOT NULL CHECK (step IN ('sample', 'label', 'train', 'compare', 'ended')),
+    sampled_run_id INTEGER REFERENCES runs(id) ON DELETE SET NULL,
+    prompt_ids TEXT NOT NULL,
+    run_id INTEGER REFERENCES runs(id) ON DELETE SET NULL,
+    match_id INTEGER REFERENCES projects(id) ON DELETE SET NULL,
+    created_at REAL NOT NULL
+);
+CREATE INDEX rounds_of_project ON rounds (project_id, id);
 """

@@ -48,7 +48,7 @@ def test_a_match_a_ranking_and_a_round_on_the_command_line(
     ranked = result(capsys, "ranking", *data)
     assert [each["model"] for each in ranked["ranks"]] == ["run-1", "base:demo"]
     assert ranked["duels"][0]["wins"] + ranked["excluded"].get("an unfinished answer", 0) == played["pairs"]
-    assert result(capsys, "ranking", "--project", project.name, *data)["ranks"] == []
+    assert result(capsys, "ranking", "--project", project.name, *data)["votes"] == ranked["votes"]  # its run's match
 
     for text in ("What is rain?", "How do I light a campfire?", "Who are you?"):
         store.prompts.add(project.id, [{"role": "user", "content": text}])

@@ -48,7 +48,7 @@ def test_one_click_goes_all_the_way_and_waits_for_the_labels(
     desk.go(project.id, 3)
     until(lambda: desk.standing(project.id).step.kind == "label")
     standing = desk.standing(project.id)
-    assert standing.state.running and (standing.step.total, standing.step.labelled) == (3, 0)
+    assert standing.state.running and (standing.step.total, standing.step.done) == (3, 0)
     with pytest.raises(ConfigError, match="still at work"):
         desk.go(project.id, 3)
     label_all(store, project)
@@ -56,7 +56,12 @@ def test_one_click_goes_all_the_way_and_waits_for_the_labels(
     standing = desk.standing(project.id)
     new = store.runs.list(project.id)[0]
     assert new.config["start_run"] == first.id and new.state == "finished"
-    assert standing.waiting.pairs == standing.waiting.waiting > 0 and "wait for votes" in standing.message
+    match = store.projects.by_id(standing.waiting.match_id)
+    assert match.home_id == project.id and standing.waiting.pairs == store.items.counts(match.id)["pair"]["total"] > 0
+    assert standing.message == ""  # how many wait is counted, not said once
+    assert desk.home(match.id) == desk.home(project.id) == project.id and desk.home(None) is None
+    label_all(store, match)
+    assert desk.standing(project.id).waiting.pairs == 0
 
 
 def test_a_round_can_train_on_the_labels_there_are(desk: Desk, store: Store, project: Project, trained_at_once: None) -> None:
@@ -81,6 +86,8 @@ def test_a_round_that_was_stopped_says_where_it_stands_and_goes_on(desk: Desk, s
     assert later.standing(project.id).step == standing.step
     later.go(project.id)
     assert later.standing(project.id).state.running
+    with pytest.raises(ConfigError, match="Stop it first"):
+        later.give_up(project.id)
     later.stop(project.id)
 
 
@@ -111,6 +118,11 @@ def test_a_round_whose_run_fails_says_so_and_keeps_the_labels(
     until(lambda: not desk.at_work[project.id].is_running)
     standing = desk.standing(project.id)
     assert "Out of memory. The labels are kept" in standing.message and standing.step.kind == "train"
+    store.runs.reopen(standing.step.run.id, 1)  # it is resumed on the Train tab
+    store.runs.end(standing.step.run.id, "finished", adapter="a")
+    assert desk.standing(project.id).step.kind == "compare" and desk.standing(project.id).message == ""
+    desk.give_up(project.id)
+    assert desk.standing(project.id).step.round is None
 
 
 def test_names_and_prompts_that_are_not_there_are_refused(desk: Desk, store: Store, project: Project) -> None:

@@ -92,7 +92,20 @@ def test_a_match_is_voted_on_like_any_labels_and_ranked(store: Store, project: P
         )
     (only,) = ranking(store).duels
     assert (only.model, only.other, only.wins, only.losses) == (f"run-{run.id}", "base:demo", 10, 2)
-    assert ranking(store, project.id).duels == []
+    assert ranking(store, project.id).votes == 12  # it was played for the project of its run
+    assert ranking(store, store.projects.ensure("other").id).votes == 0
+
+
+def test_the_first_of_three_answers_anew_for_each_other(store: Store, project: Project, server: CompletionServer) -> None:
+    runs = [finished(store, project) for _ in range(2)]
+    speakers = [Speaker("demo", runs[1].id, "Run 2"), BASE, Speaker("demo", runs[0].id, "Run 1")]
+    played = matches.prepare(store, speakers, [[{"role": "user", "content": f"Q{n}"}] for n in range(5)])
+    report = matches.play(store, Workers(server), played, speakers)
+    assert (report.pairs, report.alike) == (10, 0)
+    shown = [response.id for row in store.items.pairs(played.id, 0, 100) for response in store.items.card(row["id"]).responses]
+    assert len(set(shown)) == 20  # nobody meets an answer twice, and knows from the first time whose it is
+    again = matches.play(store, Workers(server), played, speakers)
+    assert again.pairs == 10 and len(server.requests) == 20  # played on, nothing was left to ask
 
 
 def test_prompts_to_which_both_say_the_same_have_nothing_to_vote_on(store: Store, project: Project, server: CompletionServer) -> None:
@@ -140,29 +153,11 @@ def test_a_cancelled_match_leaves_what_both_have_answered(
 def test_a_match_takes_evenly_spread_prompts_and_refuses_nonsense(store: Store, project: Project) -> None:
     prompts = matches.written("\n".join(f"Q{n}" for n in range(10)) + "\nQ1\n\n")
     assert len(prompts) == 10
-    speakers = (BASE, Speaker("demo", 1, "Run 1"))
+    speakers = (BASE, Speaker("demo", finished(store, project).id, "Run 1"))
     played = matches.prepare(store, speakers, prompts, 5)
     assert [each.messages[0]["content"] for each in store.prompts.list(played.id)] == ["Q0", "Q2", "Q4", "Q6", "Q8"]
     with pytest.raises(ConfigError, match="two different models. There is no prompt"):
         matches.prepare(store, (BASE, BASE), [])
-
-
-def test_the_next_round_samples_the_best_run_on_unlabelled_prompts(store: Store, project: Project, server: CompletionServer) -> None:
-    prompts = asked(store, project, 3)
-    labelled(store, project, prompts[0])
-    with pytest.raises(ConfigError, match="Train one first"):
-        rounds.sample(store, Workers(server), project)
-    finished(store, project)
-    newest = finished(store, project)
-    assert rounds.best(store, project.id).id == newest.id
-    report = rounds.sample(store, Workers(server), project)
-    assert (report.prompts, report.pairs) == (2, 2)
-    assert {request["model"] for request in server.requests} == {f"run-{newest.id}"}
-    for prompt_id in prompts[1:]:
-        assert {each.run_id for each in store.responses.of_prompt(prompt_id)} == {newest.id}
-        labelled(store, project, prompt_id)
-    with pytest.raises(ConfigError, match="Every prompt of this project is labelled"):
-        rounds.sample(store, Workers(server), project)
 
 
 def compared(store: Store, better: str, worse: str, votes: int) -> None:

@@ -105,7 +105,10 @@ def test_one_click_samples_waits_for_labels_trains_and_compares(
         page.locator("#arena-asked input[type=number]").fill("3")
         page.locator("#arena-asked input[type=number]").blur()
         page.locator("#arena-go").click()
-        expect(page.locator("#arena-standing")).to_contain_text("0 of 3 pairs have a label")
+        expect(page.locator("#arena-standing")).to_contain_text("0 of 3 pairs are done")
+        page.reload()
+        page.get_by_role("tab", name="Arena").click()
+        expect(page.locator("#arena-rounds-table")).to_contain_text("9 votes")  # also while a round is at work
         expect(page.locator(".arena-steps .now")).to_have_text("Label")
         page.locator("#arena-label").click()
         for number in range(3):
@@ -116,7 +119,7 @@ def test_one_click_samples_waits_for_labels_trains_and_compares(
             if number < 2:
                 expect(card).not_to_have_text(said)
         page.get_by_role("tab", name="Arena").click()
-        expect(page.locator("#arena-standing")).to_contain_text("6 pairs of 3 prompts wait for votes", timeout=20_000)
+        expect(page.locator("#arena-standing")).to_contain_text("6 pairs of the last comparison wait", timeout=20_000)
         expect(page.locator("#arena-rounds-table")).to_contain_text("run 1")
         assert store.runs.list(project.id)[0].config["start_run"] == run.id
         page.locator("#arena-vote-round").click()
@@ -133,4 +136,5 @@ def test_one_click_samples_waits_for_labels_trains_and_compares(
             assert sum(store.labels.counts(match.id).values()) == number
         page.get_by_role("button", name="See the ranking").click()
         expect(page.get_by_role("tab", name="Arena")).to_have_attribute("aria-selected", "true")
+        expect(page.locator("#arena-standing")).not_to_contain_text("wait for votes")
         expect(page.locator("#arena-rounds-table")).to_contain_text("3 votes), run 1")  # the rounds of the project it was played for

@@ -64,17 +64,21 @@ def test_an_upgraded_folder_takes_new_labels_and_forgets_none_with_its_project(t
     store.close()
 
 
-def test_an_upgrade_knows_the_matches_of_before(tmp_path):
+def test_an_upgrade_knows_the_matches_of_before_and_whose_they_are(tmp_path):
     (tmp_path / "data").mkdir()
     db = sqlite_utils.Database(sqlite3.connect(tmp_path / "data" / DATABASE_NAME))
-    migrations.apply(db, stop_before="m006_matches")
+    migrations.apply(db, stop_before="m006_rounds")
     db.executescript(
         "INSERT INTO projects (id, name, created_at) VALUES (1, 'Arena: a against b', 1.0), (2, 'Mine', 2.0);"
         "INSERT INTO prompts VALUES (1, 1, '[]', 'h', 'arena', 1.0), (2, 2, '[]', 'h', 'file', 1.0);"
+        "INSERT INTO runs (id, project_id, method, model, config, state, created_at)"
+        " VALUES (7, 2, 'dpo', 'demo', '{}', 'finished', 1.0);"
+        "INSERT INTO responses VALUES (1, 1, 'Yes.', 'a', 'demo', NULL, NULL, NULL, 1.0), (2, 1, 'No.', 'b', 'demo', 7, NULL, NULL, 1.0);"
     )
     db.close()
     store = Store(tmp_path / "data")
-    assert [(each.name, each.is_match) for each in store.projects.list()] == [("Mine", False), ("Arena: a against b", True)]
+    found = [(each.name, each.is_match, each.home_id) for each in store.projects.list()]
+    assert found == [("Mine", False, None), ("Arena: a against b", True, 2)]
     store.close()
 
 

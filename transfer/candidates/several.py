@@ -47,10 +47,9 @@ def generate_from(
     store: Store, project: Project, workers: Workers, responders: Sequence[Responder], *,
     kinds: Sequence[str] = ("pair",), rule: str = "all", most: int | None = None, source: str = "any", seed: int = 0,
     prompt_ids: Iterable[int] | None = None, progress: Progress | None = None, stop: threading.Event | None = None,
-    teams: Sequence[Sequence[Responder]] | None = None,
 ) -> SeveralReport:
     """Draw from every model, then make items of all of their responses; rule, most, source, seed as in `choose_pairs`.
-    prompt_ids: ask only these. teams: which of the models meet in an item; all of them when not given.
+    prompt_ids: ask only these.
 
     A text that two models say is stored once, as the earlier model's; the later one draws anew. A model that fails is
     named in the report and the others go on. Raises ConfigError for settings and the error itself when all failed.
@@ -79,10 +78,8 @@ def generate_from(
             failed[responder.name] = text
     if failed and not reports:
         raise type(last)("; ".join(f"{name}: {why}" for name, why in failed.items()))
-    items: Counter[str] = Counter()
-    for team in [] if stop.is_set() else teams or [responders]:
-        items.update(make_items(store, project, team, kinds, (rule, most, source, seed)))
-    return SeveralReport(reports, failed, dict(items), stop.is_set())
+    items = {} if stop.is_set() else make_items(store, project, responders, kinds, (rule, most, source, seed))
+    return SeveralReport(reports, failed, items, stop.is_set())
 
 
 def _ask(store, project, workers, responder: Responder, prompt_ids, progress, stop) -> GenerateReport:  # noqa: ANN001
