@@ -17,7 +17,7 @@ from errors import ConfigError, TrainingError
 from models import catalog
 from models.client import Sampling, Workers
 from storage import Project, Run, Store
-from storage.records import COMPARE, LABEL, SAMPLE, TRAIN, Message, Round
+from storage.records import COMPARE, LABEL, SAMPLE, TRAIN, Round
 from storage.rounds import ENDED
 from training import job
 from training.config import build, settings_of

@@ -11,7 +11,7 @@ import pytest
 from commands import cli
 from errors import AppError
 from storage import Project, Store
-from tests.test_arena_next_round import label_all
+from tests.arena_world import label_all
 
 
 def result(capsys: pytest.CaptureFixture, *words: str) -> dict[str, Any]:

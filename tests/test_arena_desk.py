@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -11,26 +11,17 @@ from arena import next_round
 from arena.desk import HELD_OUT, Desk
 from errors import ConfigError
 from storage import Project, Store
+from tests.arena_world import Workers, compared, finished, label_all, server, trained_at_once, world
 from tests.completion_server import CompletionServer
-from tests.test_arena_matches import compared, finished
-from tests.test_arena_next_round import RoundWorkers, label_all, trained_at_once, world
 from training import job
 
-__all__ = ["trained_at_once"]
-
-
-@pytest.fixture
-def server() -> Iterator[CompletionServer]:
-    started = CompletionServer()
-    started.answer = lambda body: f"{body['model']} on {body['messages'][-1]['content']} {body['seed'] % 1000}"
-    yield started
-    started.close()
+__all__ = ["server", "trained_at_once"]  # fixtures
 
 
 @pytest.fixture
 def desk(store: Store, server: CompletionServer, monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.setattr(next_round, "POLL_SECONDS", 0.02)
-    return Desk(store, RoundWorkers(server))
+    return Desk(store, Workers(server))
 
 
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,47 +11,11 @@ from arena.ranking import ranking
 from chat.speakers import Speaker, base_speaker
 from errors import AppError, ConfigError
 from models.client import Sampling
-from storage import Project, Run, Store
+from storage import Project, Store
+from tests.arena_world import BASE, Workers, asked, compared, finished, labelled, server
 from tests.completion_server import CompletionServer
 
-BASE = base_speaker("demo")
-
-
-class Workers:
-    """Stands for `models.client.Workers`: every base model is at one server of the test."""
-
-    def __init__(self, server: CompletionServer) -> None:
-        self.server = server
-
-    def endpoint(self, model: str):  # noqa: ANN201
-        return self.server.endpoint
-
-
-@pytest.fixture
-def server() -> Iterator[CompletionServer]:
-    started = CompletionServer()
-    started.answer = lambda body: f"{body['model']} on {body['messages'][-1]['content']} {body['seed'] % 1000}"
-    yield started
-    started.close()
-
-
-def asked(store: Store, project: Project, count: int) -> list[int]:
-    return [store.prompts.add(project.id, [{"role": "user", "content": f"Q{n}"}])[0] for n in range(count)]
-
-
-def finished(store: Store, project: Project, label_ids: tuple[int, ...] = (), **config: object) -> Run:
-    run = store.runs.create(project.id, "dpo", "demo", config, label_ids)
-    store.runs.end(run.id, "finished", adapter=f"runs/run-{run.id}/adapter")
-    return store.runs.get(run.id)
-
-
-def labelled(store: Store, project: Project, prompt_id: int) -> int:
-    ids = [store.responses.add(prompt_id, text)[0] for text in ("x", "y")]
-    item_id, _ = store.items.add(project.id, prompt_id, ids)
-    label = store.labels.add(
-        item_id, "ann", "chosen", client_id=f"c{item_id}", shown_response_ids=ids, chosen_response_id=ids[0]
-    )
-    return label.id
+__all__ = ["server"]  # fixtures
 
 
 def test_a_match_uses_prompts_that_neither_was_trained_on(store: Store, project: Project) -> None:
@@ -158,19 +121,6 @@ def test_a_match_takes_evenly_spread_prompts_and_refuses_nonsense(store: Store, 
     assert [each.messages[0]["content"] for each in store.prompts.list(played.id)] == ["Q0", "Q2", "Q4", "Q6", "Q8"]
     with pytest.raises(ConfigError, match="two different models. There is no prompt"):
         matches.prepare(store, (BASE, BASE), [])
-
-
-def compared(store: Store, better: str, worse: str, votes: int) -> None:
-    """Store so many blind votes for one model in a chat."""
-    for _ in range(votes):
-        chat = store.chats.create([better, worse], {}, is_blind=True)
-        question = store.chats.add_message(chat.id, "user", "Hi")
-        for side, model in enumerate(chat.models):
-            store.chats.add_message(
-                chat.id, "assistant", f"Answer {side}", side=side, model=model, settings={"question_id": question},
-                finish_reason="stop",
-            )
-        store.chats.add_vote(question, "ann", "chosen", 0)
 
 
 def test_rounds_are_listed_with_their_win_rates_over_the_base_and_the_one_before(store: Store, project: Project) -> None:

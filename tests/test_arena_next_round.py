@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,70 +12,21 @@ from arena.ranking import ranking
 from errors import ConfigError, TrainingError, WorkerError
 from storage import Project, Run, Store
 from storage.records import COMPARE, LABEL, SAMPLE, TRAIN
+from tests.arena_world import Workers, compared, label_all, server, trained_at_once, world
 from tests.completion_server import CompletionServer
-from tests.test_arena_matches import Workers, asked, compared, finished
-from tests.training_world import label_pairs
 from training import job
-from training.config import TrainingConfig
 
-
-class RoundWorkers(Workers):
-    """What a round asks of workers besides their endpoint."""
-
-    device = "cpu"
-
-    def free_gpu(self) -> None:
-        pass
+__all__ = ["server", "trained_at_once"]  # fixtures
 
 
 @pytest.fixture
-def server() -> Iterator[CompletionServer]:
-    started = CompletionServer()
-    started.answer = lambda body: f"{body['model']} on {body['messages'][-1]['content']} {body['seed'] % 1000}"
-    yield started
-    started.close()
-
-
-@pytest.fixture
-def trained_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs are created as the job creates them, and have finished at once: no process trains."""
-
-    def start(store: Store, project: Project, config: TrainingConfig, device: str, free) -> Run:  # noqa: ANN001
-        run = job.create(store, project, config)
-        store.runs.hold_out(run.id, store.runs.label_ids(run.id)[:2])
-        store.runs.end(run.id, "finished", adapter=f"runs/run-{run.id}/adapter")
-        return store.runs.get(run.id)
-
-    monkeypatch.setattr(job, "start", start)
-
-
-def world(store: Store, project: Project) -> Run:
-    """Six labelled pairs, a run that learned from them, and six prompts that nobody has labelled."""
-    label_pairs(store, project, 6)
-    config = TrainingConfig(learning_rate=0.004, lora_rank=6).to_dict()
-    first = finished(store, project, tuple(row["label_id"] for row in store.labels.judged(project.id)), **config)
-    asked(store, project, 6)
-    return first
-
-
-def label_all(store: Store, project: Project, most: int | None = None) -> None:
-    """Prefer the first response of a project's pairs without a label."""
-    waiting = [row for row in store.items.pairs(project.id, 0, 1000) if not store.items.get(row["id"]).label_count]
-    for row in waiting[:most]:
-        ids = store.items.response_ids(row["id"])
-        store.labels.add(
-            row["id"], "ann", "chosen", client_id=f"all{row['id']}", shown_response_ids=ids, chosen_response_id=ids[0]
-        )
-
-
-@pytest.fixture
-def workers(server: CompletionServer, monkeypatch: pytest.MonkeyPatch) -> RoundWorkers:
+def workers(server: CompletionServer, monkeypatch: pytest.MonkeyPatch) -> Workers:
     monkeypatch.setattr(next_round, "POLL_SECONDS", 0.01)
-    return RoundWorkers(server)
+    return Workers(server)
 
 
 def test_a_round_goes_from_step_to_step_and_ends_where_people_are_needed(
-    store: Store, project: Project, workers: RoundWorkers, trained_at_once: None
+    store: Store, project: Project, workers: Workers, trained_at_once: None
 ) -> None:
     with pytest.raises(ConfigError, match="No run of this project has finished"):
         next_step(store, project.id)
@@ -100,7 +50,7 @@ def test_a_round_goes_from_step_to_step_and_ends_where_people_are_needed(
 
 
 def test_the_new_run_meets_its_base_and_the_run_it_went_on_from(
-    store: Store, project: Project, workers: RoundWorkers, trained_at_once: None
+    store: Store, project: Project, workers: Workers, trained_at_once: None
 ) -> None:
     first = world(store, project)
     go(store, workers, project, wait=False, most=1)
@@ -120,7 +70,7 @@ def test_the_new_run_meets_its_base_and_the_run_it_went_on_from(
     assert listed[1].against_base.votes == listed[1].against_before.votes == 5
 
 
-def test_a_sampling_that_was_stopped_or_failed_goes_on(store: Store, project: Project, workers: RoundWorkers) -> None:
+def test_a_sampling_that_was_stopped_or_failed_goes_on(store: Store, project: Project, workers: Workers) -> None:
     world(store, project)
     said = workers.server.answer
     workers.server.answer = lambda body: 400 if body["messages"][-1]["content"] == "Q3" else said(body)
@@ -136,7 +86,7 @@ def test_a_sampling_that_was_stopped_or_failed_goes_on(store: Store, project: Pr
 
 
 def test_a_pair_that_is_set_aside_does_not_hold_a_round_up(
-    store: Store, project: Project, workers: RoundWorkers, trained_at_once: None
+    store: Store, project: Project, workers: Workers, trained_at_once: None
 ) -> None:
     world(store, project)
     go(store, workers, project, wait=False)
@@ -150,7 +100,7 @@ def test_a_pair_that_is_set_aside_does_not_hold_a_round_up(
     assert go(store, workers, project, wait=False).match is not None
 
 
-def test_a_round_of_which_all_is_set_aside_ends(store: Store, project: Project, workers: RoundWorkers) -> None:
+def test_a_round_of_which_all_is_set_aside_ends(store: Store, project: Project, workers: Workers) -> None:
     world(store, project)
     go(store, workers, project, wait=False, most=1)
     (row,) = [row for row in store.items.pairs(project.id, 0, 1000) if not store.items.get(row["id"]).label_count]
@@ -162,7 +112,7 @@ def test_a_round_of_which_all_is_set_aside_ends(store: Store, project: Project, 
 
 
 def test_the_labels_there_are_can_be_enough_and_the_others_come_in_the_next_round(
-    store: Store, project: Project, workers: RoundWorkers, trained_at_once: None
+    store: Store, project: Project, workers: Workers, trained_at_once: None
 ) -> None:
     first, enough = world(store, project), threading.Event()
     enough.set()
@@ -177,7 +127,7 @@ def test_the_labels_there_are_can_be_enough_and_the_others_come_in_the_next_roun
 
 
 def test_a_round_with_nothing_held_out_ends_after_its_run(
-    store: Store, project: Project, workers: RoundWorkers, monkeypatch: pytest.MonkeyPatch
+    store: Store, project: Project, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(store: Store, project: Project, config, device, free) -> Run:  # noqa: ANN001
         run = job.create(store, project, config)
@@ -195,7 +145,7 @@ def test_a_round_with_nothing_held_out_ends_after_its_run(
 
 
 def test_a_comparison_in_which_all_say_the_same_ends_its_round(
-    store: Store, project: Project, workers: RoundWorkers, trained_at_once: None
+    store: Store, project: Project, workers: Workers, trained_at_once: None
 ) -> None:
     world(store, project)
     go(store, workers, project, wait=False)
@@ -207,7 +157,7 @@ def test_a_comparison_in_which_all_say_the_same_ends_its_round(
 
 
 def test_a_comparison_that_was_stopped_is_played_on(
-    store: Store, project: Project, workers: RoundWorkers, trained_at_once: None
+    store: Store, project: Project, workers: Workers, trained_at_once: None
 ) -> None:
     world(store, project)
     go(store, workers, project, wait=False, most=1)
@@ -220,7 +170,7 @@ def test_a_comparison_that_was_stopped_is_played_on(
 
 
 def test_a_round_whose_run_fails_says_so_and_trains_anew(
-    store: Store, project: Project, workers: RoundWorkers, monkeypatch: pytest.MonkeyPatch
+    store: Store, project: Project, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world(store, project)
     go(store, workers, project, wait=False)
@@ -241,7 +191,7 @@ def test_a_round_whose_run_fails_says_so_and_trains_anew(
 
 
 def test_a_round_waits_for_a_run_of_another_project(
-    store: Store, project: Project, workers: RoundWorkers, monkeypatch: pytest.MonkeyPatch, trained_at_once: None
+    store: Store, project: Project, workers: Workers, monkeypatch: pytest.MonkeyPatch, trained_at_once: None
 ) -> None:
     world(store, project)
     go(store, workers, project, wait=False)
@@ -259,7 +209,7 @@ def test_a_round_waits_for_a_run_of_another_project(
     assert looks[:5] == [LABEL] * 5 and report.step.run.id > other.id
 
 
-def test_a_round_can_be_given_up(store: Store, project: Project, workers: RoundWorkers) -> None:
+def test_a_round_can_be_given_up(store: Store, project: Project, workers: Workers) -> None:
     world(store, project)
     go(store, workers, project, wait=False, most=2)
     give_up(store, project.id)
@@ -281,7 +231,7 @@ def test_a_fifth_of_the_prompts_is_kept_to_compare_on() -> None:
 
 
 def test_answers_that_are_always_the_same_end_a_round_in_a_sentence(
-    store: Store, project: Project, workers: RoundWorkers
+    store: Store, project: Project, workers: Workers
 ) -> None:
     workers.server.answer = lambda body: "Always this."
     world(store, project)
@@ -291,7 +241,7 @@ def test_answers_that_are_always_the_same_end_a_round_in_a_sentence(
 
 
 def test_training_on_top_keeps_the_settings_and_lowers_the_rate_once(
-    store: Store, project: Project, workers: RoundWorkers, trained_at_once: None
+    store: Store, project: Project, workers: Workers, trained_at_once: None
 ) -> None:
     first = world(store, project)
     run = train_on_top(store, workers, project, first)
@@ -301,7 +251,7 @@ def test_training_on_top_keeps_the_settings_and_lowers_the_rate_once(
     assert (again.config["start_run"], again.config["learning_rate"]) == (run.id, 0.001)
 
 
-def test_nothing_goes_on_from_what_votes_put_below_the_base(store: Store, project: Project, workers: RoundWorkers) -> None:
+def test_nothing_goes_on_from_what_votes_put_below_the_base(store: Store, project: Project, workers: Workers) -> None:
     run = world(store, project)
     compared(store, "base:demo", f"run-{run.id}", 30)
     compared(store, f"run-{run.id}", "base:demo", 1)

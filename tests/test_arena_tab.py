@@ -13,19 +13,17 @@ from playwright.sync_api import Page, expect
 
 import app
 from storage import Project, Store
+from tests.arena_world import Workers, compared, finished, server, trained_at_once, world
 from tests.browser import open_page, serve
 from tests.completion_server import CompletionServer
-from tests.test_arena_matches import compared, finished
-from tests.test_arena_next_round import RoundWorkers, trained_at_once, world
 from transfer.jobs import Jobs
+
+__all__ = ["server", "trained_at_once"]  # fixtures
 
 pytestmark = pytest.mark.browser
 
 
-__all__ = ["trained_at_once"]
-
-
-class PageWorkers(RoundWorkers):
+class PageWorkers(Workers):
     """What the page asks of workers besides what a round asks."""
 
     def state(self, model: str) -> str:
@@ -33,14 +31,6 @@ class PageWorkers(RoundWorkers):
 
     def stop(self, model: str | None = None) -> None:
         pass
-
-
-@pytest.fixture
-def server() -> Iterator[CompletionServer]:
-    started = CompletionServer()
-    started.answer = lambda body: f"{body['model']} on {body['messages'][-1]['content']} {body['seed'] % 1000}"
-    yield started
-    started.close()
 
 
 @contextmanager
