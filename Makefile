@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 run: $(VENV)/installed
 	$(BIN)/python app.py serve $(ARGS)
 
+# Two files at a time, in order of their names: much of a test is waiting for a page or a process.
 test: $(VENV)/installed-dev browser
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(VENV)/installed-dev browser
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,14 @@ from training import job, run
 from training.background import Progress, Work
 
 ENOUGH_SECONDS = 300
+
+
+class LivingProcess:
+    """Stands for a process of a work that is still at it when the test is through."""
+
+    def wait(self) -> None:
+        """Wait for an end that does not come."""
+        threading.Event().wait(ENOUGH_SECONDS)
 
 
 def trained(store: Store, project: Project, method: str, model: Path, **overrides: object) -> Run:

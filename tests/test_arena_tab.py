@@ -21,6 +21,7 @@ from transfer.jobs import Jobs
 __all__ = ["server", "trained_at_once"]  # fixtures
 
 pytestmark = pytest.mark.browser
+CARD = '#label-page [data-state="card"][data-ready="yes"]'  # that takes keys
 
 
 class PageWorkers(Workers):
@@ -102,6 +103,7 @@ def test_one_click_samples_waits_for_labels_trains_and_compares(
         expect(page.locator(".arena-steps .now")).to_have_text("Label")
         page.locator("#arena-label").click()
         for number in range(3):
+            expect(page.locator(CARD)).to_be_visible()
             card = page.locator("#label-a")
             expect(card).to_contain_text(f"run-{run.id} on Q")
             said = card.inner_text()
@@ -117,7 +119,7 @@ def test_one_click_samples_waits_for_labels_trains_and_compares(
         match = store.projects.list()[-1]
         assert match.is_match and store.items.counts(match.id)["pair"]["total"] == 6
         for number in range(1, 7):
-            expect(page.locator('#label-page [data-state="card"]')).to_be_visible()
+            expect(page.locator(CARD)).to_be_visible()
             page.keyboard.press("1")
             for _ in range(100):
                 if sum(store.labels.counts(match.id).values()) == number:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import fastapi
 import gradio as gr
 import pytest
 from playwright.sync_api import Page, expect
+from tests.background_world import LivingProcess
 from tests.browser import open_page, serve
 from tests.publish_world import GREEDY, elsewhere, finished_run
 from tests.tiny_models import save_tiny_model
@@ -135,12 +135,11 @@ def test_what_a_hub_would_refuse_is_a_toast_and_a_push_is_followed(world, addres
     store, run = world
     monkeypatch.setattr(hub, "token", lambda: "hf_nothing")
     started: list[list[str]] = []
-    ended = threading.Event()
     log = store.runs.folder(run.id) / hub.PUSH.log_name()
 
     def detached(words: list[str], environment: dict, path: Path) -> object:
         started.append(words)
-        return type("process", (), {"wait": lambda self: ended.wait(60)})()
+        return LivingProcess()
 
     monkeypatch.setattr("training.background.launching.detached", detached)
     with open_page(address, browser) as page:
@@ -153,7 +152,6 @@ def test_what_a_hub_would_refuse_is_a_toast_and_a_push_is_followed(world, addres
         expect(page.locator("#publish-push-line p")).to_have_text("The pushing is starting …")
         expect(page.locator("#publish-push")).to_be_disabled()
         log.write_text(f"12:00:00 {HOSTILE} is at nowhere.\n")
-        ended.set()
         expect(page.locator("#publish-push-line p")).to_have_text(f"{HOSTILE} is at nowhere.")
         expect(page.locator("#publish-push")).to_be_enabled()
     assert started[0][2] == "publish.hub" and started[0][-2:] == ["--name", "me/mine"] and "hf_nothing" not in str(started)

@@ -13,6 +13,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import fastapi
 import gradio as gr
 from playwright.sync_api import expect
+from tests.background_world import LivingProcess
 from tests.browser import open_page, serve
 from tests.report_world import HOSTILE, finished_run, measured_run
 from tests.test_report_heat import FakeEndpoint
@@ -93,7 +94,7 @@ def test_measure_takes_the_run_that_has_no_report_yet(built, store, project, mon
 
     def detached(words, environment, log):
         started.append(words)
-        return type("process", (), {"wait": lambda self: 0})()
+        return LivingProcess()
 
     monkeypatch.setattr("training.background.launching.detached", detached)
     assert built.show([first.id, second.id])[5].value == "Measure run 2"

@@ -15,6 +15,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import fastapi
 import gradio as gr
+from tests.background_world import LivingProcess
 from tests.browser import open_page, serve
 from playwright.sync_api import Page, expect
 from tests.training_world import label_pairs, leave_checkpoint
@@ -128,7 +129,7 @@ def test_a_finished_run_orders_the_labelling_and_says_how_far_it_is(
     played = Played(store, project, tmp_path / "model")
     store.runs.end(played.run.id, "finished", "Finished 20 steps.", adapter="runs/run-1/adapter")
     played.lock.release()
-    process = type("process", (), {"wait": lambda self: 0})()
+    process = LivingProcess()
     monkeypatch.setattr("training.background.launching.detached", lambda words, environment, log: process)
     lock = ordering.SCORING.lock(store, played.run.id)
     log = store.runs.folder(played.run.id) / ordering.SCORING.log_name()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 import pytest
+from tests.background_world import LivingProcess
 from tests.training_world import label_pairs, label_singles, leave_checkpoint
 
 from models.client import Workers
@@ -19,7 +20,7 @@ def train(store: Store, monkeypatch: pytest.MonkeyPatch) -> tab.TrainTab:
         project = gr.Dropdown([])
         with gr.Tab("Train") as own:
             built.build(own, project)
-    monkeypatch.setattr(job, "_spawn", lambda *_: type("process", (), {"wait": lambda self: 0})())
+    monkeypatch.setattr(job, "_spawn", lambda *_: LivingProcess())
     monkeypatch.setattr(view.catalog, "architecture", lambda model: {"hidden_size": 256})
     monkeypatch.setattr(job.catalog, "resolve", lambda model: model)
     return built
@@ -111,7 +112,7 @@ def test_a_finished_run_offers_to_order_the_labelling_and_shows_how_far_it_is(tr
 
     def detached(words, environment, log):
         started.append(words)
-        return type("process", (), {"wait": lambda self: 0})()
+        return LivingProcess()
 
     monkeypatch.setattr("training.background.launching.detached", detached)
     scoring = train.score(project.id, told[7])
