@@ -78,19 +78,12 @@ class Desk:
     def ranking_html(self, project_id: int | None, only_here: bool, with_named: bool) -> str:
         """Return the ranking by all votes, or a project's alone; with_named: those given with the names in sight too."""
         found = ranking(self.store, project_id if only_here else None, with_named=with_named)
-        return view.ranking_html(found, self.names(self.home(project_id)))
+        return view.ranking_html(found, self.names(project_id))
 
     def rounds_html(self, project_id: int | None, with_named: bool) -> str:
         """Return a project's rounds; with_named: as in `ranking_html`."""
         votes = rounds.votes_of(self.store, with_named)
         return view.rounds_html([] if project_id is None else rounds.rounds(self.store, project_id, votes))
-
-    def home(self, project_id: int | None) -> int | None:
-        """Return the project whose models a project's votes are on: itself, or for a match the one it was played for."""
-        if project_id is None:
-            return None
-        project = self.store.projects.by_id(project_id)
-        return project.home_id if project.is_match else project.id
 
     def names(self, project_id: int | None) -> dict[str, str]:
         """Return what each model is called, by its key in votes."""
@@ -105,7 +98,7 @@ class Desk:
         Raises AppError when it cannot begin; how it ends is the state of `jobs`.
         """
         self._check_idle()
-        project_id = self.home(project_id)
+        project_id = self.store.projects.home(project_id)
         pair = find(self.store, project_id, first, second)
         if source == WRITTEN:
             prompts = matches.written(text)

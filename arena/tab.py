@@ -134,19 +134,19 @@ class ArenaTab:
         self.go.click(self.go_on, [project, self.with_named, self.asked], now, **PRIVATE)
         self.give_up.click(self.end_round, [project, self.with_named], now, **PRIVATE)
         self.enough.click(self.go_on_now, [project, self.with_named], now, **PRIVATE)
-        self.stop.click(lambda project_id: self.desk.stop(self.desk.home(project_id)), project, None, **AT_ONCE)
+        self.stop.click(lambda project_id: self.desk.stop(self.store.projects.home(project_id)), project, None, **AT_ONCE)
         self.timer.tick(self.look, [project, self.with_named], now, **AT_ONCE)
         self.vote.click(self.go_vote, self.played, [project, tabs], **PRIVATE)
         self.vote_round.click(self.go_vote, self.voted, [project, tabs], **PRIVATE)
-        self.label.click(lambda project_id: self.go_vote(self.desk.home(project_id)), project, [project, tabs], **AT_ONCE)
+        self.label.click(lambda project_id: self.go_vote(self.store.projects.home(project_id)), project, [project, tabs], **AT_ONCE)
 
     @guarded
     def open(self, project_id: int | None, only_here: bool, with_named: bool, first: str, second: str) -> Any:
         """Show everything as it is now. A match is shown with the rounds and models of the project it was played for."""
-        known = speakers(self.store, self.desk.home(project_id))
+        known = speakers(self.store, project_id)
         listed = [(speaker.label, speaker.key) for speaker in known]
         keys = [key for _, key in listed]
-        usual = [speaker.key for speaker in default_pair(self.store, self.desk.home(project_id))]
+        usual = [speaker.key for speaker in default_pair(self.store, project_id)]
         pair = [first, second] if first != second and {first, second} <= set(keys) else usual
         return [
             self.desk.ranking_html(project_id, only_here, with_named), *self.look(project_id, with_named, anew=True),
@@ -157,7 +157,7 @@ class ArenaTab:
     def rank(self, project_id: int | None, only_here: bool, with_named: bool) -> Any:
         """Rank by other votes."""
         ranks = self.desk.ranking_html(project_id, only_here, with_named)
-        return ranks, self.desk.rounds_html(self.desk.home(project_id), with_named)
+        return ranks, self.desk.rounds_html(self.store.projects.home(project_id), with_named)
 
     @guarded
     def play(self, project_id: int | None, with_named: bool, *told: Any) -> Any:
@@ -168,24 +168,24 @@ class ArenaTab:
     @guarded
     def go_on(self, project_id: int | None, with_named: bool, asked: int) -> Any:
         """Go on with the project's round."""
-        self.desk.go(self.desk.home(project_id), asked)
+        self.desk.go(self.store.projects.home(project_id), asked)
         return self.look(project_id, with_named)
 
     @guarded
     def go_on_now(self, project_id: int | None, with_named: bool) -> Any:
         """Train on the labels there are, without waiting for the others."""
-        self.desk.go(self.desk.home(project_id), enough=True)
+        self.desk.go(self.store.projects.home(project_id), enough=True)
         return self.look(project_id, with_named)
 
     @guarded
     def end_round(self, project_id: int | None, with_named: bool) -> Any:
         """End the project's round where it stands."""
-        self.desk.give_up(self.desk.home(project_id))
+        self.desk.give_up(self.store.projects.home(project_id))
         return self.look(project_id, with_named)
 
     def look(self, project_id: int | None, with_named: bool, anew: bool = False) -> list[Any]:
         """Show how far the work in the background is, or what it left. anew: another project may have been shown before."""
-        project_id = self.desk.home(project_id)
+        project_id = self.store.projects.home(project_id)
         state, standing = self.desk.jobs.state, self.desk.standing(project_id)
         at_work = standing.state is not None
         # the ranking behind it takes a while: not every second

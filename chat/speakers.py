@@ -53,8 +53,9 @@ def run_speaker(run: Run, project_name: str = "") -> Speaker:
 def speakers(store: Store, project_id: int | None) -> list[Speaker]:
     """Return everyone who can answer: the demo's base, bases of finished runs, then finished runs, newest first.
 
-    Runs of every project are there, those of `project_id` before the others.
+    Runs of every project are there, those of `project_id` before the others; for a match, of the one it was played for.
     """
+    project_id = store.projects.home(project_id)
     finished = [run for run in store.runs.list() if run.state == "finished"]
     finished.sort(key=lambda run: run.project_id != project_id)  # a stable sort: newest first within each half
     names = {project.id: project.name for project in store.projects.list()}
@@ -82,7 +83,8 @@ def name_of(key: str, known: Iterable[Speaker] = ()) -> str:
 
 
 def newest_run_id(store: Store, project_id: int | None) -> int | None:
-    """Return the id of the project's newest finished run, if it has one."""
+    """Return the id of the project's newest finished run, if it has one; for a match, of the one it was played for."""
+    project_id = store.projects.home(project_id)
     runs = [] if project_id is None else store.runs.list(project_id)
     return next((run.id for run in runs if run.state == "finished"), None)
 

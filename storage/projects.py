@@ -37,6 +37,11 @@ class Projects:
             return from_row(Project, row)
         raise NotFoundError(f"There is no project number {project_id}. Reload the page.")
 
+    def home(self, project_id: int | None) -> int | None:
+        """Return the project whose runs are meant: itself; for a match the one it was played for, None where there is none."""
+        rows = self.store.rows("SELECT iif(is_match, home_id, id) AS home FROM projects WHERE id = ?", [project_id])
+        return rows[0]["home"] if rows else None
+
     def ensure(
         self, name: str, guidelines: str = "", *, is_example: bool = False, is_match: bool = False, home_id: int | None = None
     ) -> Project:

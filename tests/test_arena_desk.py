@@ -50,7 +50,7 @@ def test_one_click_goes_all_the_way_and_waits_for_the_labels(
     match = store.projects.by_id(standing.waiting.match_id)
     assert match.home_id == project.id and standing.waiting.pairs == store.items.counts(match.id)["pair"]["total"] > 0
     assert standing.message == ""  # how many wait is counted, not said once
-    assert desk.home(match.id) == desk.home(project.id) == project.id and desk.home(None) is None
+    assert [store.projects.home(each) for each in (match.id, project.id, None)] == [project.id, project.id, None]
     label_all(store, match)
     assert desk.standing(project.id).waiting.pairs == 0
 

@@ -34,6 +34,15 @@ def test_the_base_stands_beside_the_newest_run_trained_from_it(store, project) -
     assert default_pair(store, store.projects.ensure("Other").id)[1] == base_speaker("demo")
 
 
+def test_in_a_match_those_of_its_project_speak(store, project) -> None:
+    run = store.runs.create(project.id, "dpo", "demo", {}, [])
+    store.runs.end(run.id, "finished", adapter="a")
+    match = store.projects.ensure("match", is_match=True, home_id=project.id)
+    assert speakers(store, match.id) == speakers(store, project.id)
+    assert default_pair(store, match.id) == default_pair(store, project.id)
+    assert default_pair(store, match.id)[1].run_id == run.id
+
+
 def test_a_speaker_that_is_gone_is_named(store, project) -> None:
     with pytest.raises(NotFoundError, match="run-9"):
         find(store, project.id, "base:demo", "run-9")
