@@ -101,6 +101,40 @@ def test_mutated_files_give_rows_or_a_sentence(kind: str, tmp_path: Path) -> Non
     assert done.returncode == 0, f"exit {done.returncode}: {done.stderr[-2000:]}"
 
 
+# Threads of a reader that come late to letting go of the file, while the interpreter ends and holds its lock.
+LATE_THREADS = """
+import os, sys, time
+from transfer.reading.source import open_source
+path = sys.argv[1]
+list(open_source(path).rows())
+threads = [int(task) for task in os.listdir("/proc/self/task") if int(task) != os.getpid()]
+one, other = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+os.sched_setaffinity(0, {one})
+for thread in threads:
+    os.sched_setaffinity(thread, {one})
+    os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+sys.setswitchinterval(1000)
+list(open_source(path).rows())
+for thread in threads:
+    os.sched_setaffinity(thread, {other})
+end = time.perf_counter() + 0.05
+while time.perf_counter() < end:
+    pass
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux lets a thread be made late")
+@pytest.mark.parametrize("kind", ["Parquet", "Arrow", "Arrow stream"])
+def test_a_process_that_read_a_file_ends_whatever_its_threads_do(put: Put, kind: str) -> None:  # noqa: F811
+    path = put(CONTAINERS[kind])
+    for _ in range(5):
+        done = subprocess.run(
+            [sys.executable, "-c", LATE_THREADS, str(path)], cwd=Path(__file__).resolve().parents[1],
+            capture_output=True, text=True, timeout=60, check=False,
+        )
+        assert done.returncode == 0, f"exit {done.returncode}: {done.stderr[-2000:]}"
+
+
 @pytest.mark.parametrize("kind", SEEDS)
 def test_a_file_cut_anywhere_gives_rows_or_a_sentence(kind: str, put: Put) -> None:  # noqa: F811
     content = SEEDS[kind]

@@ -49,7 +49,7 @@ def members(file: BinaryIO, budget: Budget) -> Iterator[tuple[list[Member], int]
             def opens() -> BinaryIO:
                 return io.BufferedReader(Counted(archive.open(info), budget), CHUNK_BYTES)  # type: ignore
 
-            return Member(shown(info.filename), opens, packed=True)
+            return Member(shown(info.filename), opens)
 
         yield [opener(info) for info in kept], size
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import os
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 from errors import ImportFormatError
 from transfer.formats.messages import RowError
@@ -33,18 +35,21 @@ def kind_of(head: bytes) -> str | None:
     return next((kind for magic, kind in MAGICS.items() if head.startswith(magic)), None)
 
 
-def rows(file: BinaryIO, kind: str, refuse: Refuse, share: Share) -> Rows:
+def rows(path: Path, kind: str, refuse: Refuse, share: Share) -> Rows:
     """Yield `(place, row)` for each row. share: told how much is read, 0 to 1. Raises ImportFormatError."""
     import pyarrow as pa
 
     number = 0
     try:
-        for batch, total in _parquet(file, refuse) if kind == "Parquet" else _arrow(file, kind, refuse):
-            for row in _batch_rows(batch):
-                number += 1
-                if number % 64 == 0 and total:
-                    share(min(1.0, number / total))
-                yield f"row {number}", row
+        # A file of Arrow's own, not Python's: one of its threads may still hold the file when the interpreter ends, and
+        # to let go of a Python object then ends the process with an abort.
+        with pa.OSFile(os.fsencode(path)) as file:
+            for batch, total in _parquet(file, refuse) if kind == "Parquet" else _arrow(file, kind, refuse):
+                for row in _batch_rows(batch):
+                    number += 1
+                    if number % 64 == 0 and total:
+                        share(min(1.0, number / total))
+                    yield f"row {number}", row
     except pa.ArrowException as error:
         raise refuse(f"it is not a whole {kind} file ({_short(error)})") from error
 
@@ -76,7 +81,7 @@ def plain(value: Any, field: str = "") -> Any:
     raise RowError(f"the field {field!r} holds {type(value).__name__}, which is no text or number")
 
 
-def _parquet(file: BinaryIO, refuse: Refuse) -> Iterator[tuple[Any, int]]:
+def _parquet(file: Any, refuse: Refuse) -> Iterator[tuple[Any, int]]:
     import pyarrow.parquet as pq
 
     # Threads and reading ahead would hold more of the file than a batch; a mapped file that shrinks ends the process.
@@ -89,7 +94,7 @@ def _parquet(file: BinaryIO, refuse: Refuse) -> Iterator[tuple[Any, int]]:
             yield batch, total
 
 
-def _batch_size(group: Any, file: BinaryIO, refuse: Refuse) -> int:
+def _batch_size(group: Any, file: Any, refuse: Refuse) -> int:
     """Return how many rows of a row group to decode at once. Raises ImportFormatError when one would be too large."""
     group_rows = max(1, group.num_rows)
     average = group.total_byte_size / group_rows
@@ -109,7 +114,7 @@ def _batch_size(group: Any, file: BinaryIO, refuse: Refuse) -> int:
     return max(1, size)
 
 
-def _dictionary_bytes(file: BinaryIO, offset: int) -> int:
+def _dictionary_bytes(file: Any, offset: int) -> int:
     """Return the unpacked size of a dictionary page: the second field of its header (Thrift's compact protocol)."""
     at = file.tell()
     file.seek(max(0, offset))
@@ -129,7 +134,7 @@ def _dictionary_bytes(file: BinaryIO, offset: int) -> int:
     return values[1] if len(values) == 2 else BUFFER_BYTES
 
 
-def _arrow(file: BinaryIO, kind: str, refuse: Refuse) -> Iterator[tuple[Any, int]]:
+def _arrow(file: Any, kind: str, refuse: Refuse) -> Iterator[tuple[Any, int]]:
     import pyarrow as pa
 
     if kind == "Arrow stream":

@@ -9,8 +9,10 @@ import gzip
 import io
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from errors import ImportFormatError
@@ -66,12 +68,12 @@ class Counted(io.RawIOBase):
 class Member:
     """A file, or one inside an archive. opens: gives its bytes from the first on, each time anew.
 
-    packed: whether it is inside gzip or an archive, so that it can only be read forwards.
+    path: where it lies by itself; None when it is inside gzip or an archive, so that it can only be read forwards.
     """
 
     name: str
     opens: Callable[[], BinaryIO]
-    packed: bool = False
+    path: Path | None = None
 
     def head(self, count: int) -> bytes:
         """Return its first bytes."""
@@ -86,22 +88,20 @@ def gunzipped(member: Member, budget: Budget) -> Member:
         unpacked = _GzipFile(member.opens())
         return io.BufferedReader(Counted(unpacked, budget), CHUNK_BYTES)  # type: ignore[arg-type,return-value]
 
-    return Member(member.name.removesuffix(".gz"), opens, packed=True)
+    return Member(member.name.removesuffix(".gz"), opens)
 
 
-def seekable(member: Member) -> BinaryIO:
-    """Return a member as a file that can be read in any order: itself, or a temporary file that has no name."""
-    if not member.packed:
-        return member.opens()
-    copy = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
-    try:
-        with member.opens() as file:
+@contextmanager
+def unpacked(member: Member) -> Iterator[Path]:
+    """Give the path of a member, to read it in any order: its own, or that of a copy that goes when this ends."""
+    if member.path:
+        yield member.path
+        return
+    with tempfile.TemporaryDirectory(prefix="preference-studio-") as folder:
+        path = Path(folder) / "unpacked"
+        with member.opens() as file, path.open("wb") as copy:
             shutil.copyfileobj(file, copy, CHUNK_BYTES)
-        copy.seek(0)
-    except BaseException:
-        copy.close()
-        raise
-    return copy  # type: ignore[return-value]
+        yield path
 
 
 class _GzipFile(gzip.GzipFile):

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from errors import ImportFormatError
 from transfer.formats.messages import RowError
 from transfer.reading import archives, columnar, delimited, encodings, json_text
-from transfer.reading.packed import CHUNK_BYTES, GZIP_MAGIC, Budget, Member, gunzipped, seekable
+from transfer.reading.packed import CHUNK_BYTES, GZIP_MAGIC, Budget, Member, gunzipped, unpacked
 
 HUB = "hub:"
 HEAD_BYTES = 64 * 2**10
@@ -105,7 +105,7 @@ class Source:
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
             raise self.refused(f"it cannot be read: it is {what}, not a file")
         budget = Budget(status.st_size, self.refused)
-        member = Member(self.path.name, partial(self._opened, max(1, status.st_size)))
+        member = Member(self.path.name, partial(self._opened, max(1, status.st_size)), self.path)
         head = member.head(HEAD_BYTES)
         if not head.startswith(archives.ZIP_MAGICS):
             yield from self._member(member, head, budget, self.refused)
@@ -160,14 +160,14 @@ class Source:
 
     def _columnar(self, member: Member, kind: str, layers: list[str], refused: Any) -> Rows:
         self._layers = [kind, *layers]
-        with seekable(member) as file:
-            measure = self._measure if member.packed else (lambda: 0.0)
 
-            def share(reached: float) -> None:
+        def share(reached: float) -> None:
+            if member.path:  # what is packed is measured by what comes out of it
                 self._measure = lambda: reached
 
-            self._measure = measure
-            yield from columnar.rows(file, kind, refused, (lambda reached: None) if member.packed else share)
+        share(0.0)
+        with unpacked(member) as path:
+            yield from columnar.rows(path, kind, refused, share)
 
     def _text(self, member: Member, layers: list[str], refused: Any) -> Rows:
         encoding = self._encoding or self._detected(member, refused)
