@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,7 @@ CONTENT_SECURITY_POLICY = (
 REMEMBER = "(project, annotator) => localStorage.setItem('preference-studio', JSON.stringify({project, annotator}))"
 REMEMBERED = "() => JSON.parse(localStorage.getItem('preference-studio') || '{}')"
 DEFAULT_ANNOTATOR = "me"
+HOUR, DAY = 3600, 86_400  # seconds: how often files that were sent up or down are looked through, and kept
 SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]  # nothing to download
 
 
@@ -56,7 +59,7 @@ def build_page(store: Store, workers: Workers, jobs: Jobs) -> gr.Blocks:
     from training import tab as train_tab
     from transfer import tab as data_tab
 
-    with gr.Blocks(title="Preference Studio", analytics_enabled=False) as page:
+    with gr.Blocks(title="Preference Studio", analytics_enabled=False, delete_cache=(HOUR, DAY)) as page:
         remembered = gr.JSON(visible=False)
         with gr.Row(elem_id="studio-header"):
             gr.Markdown("# Preference Studio", elem_id="studio-title")
@@ -201,6 +204,8 @@ def serve(settings: Settings) -> None:
 
     from transfer import example
 
+    # To be told to end is to end in order; uvicorn raises the signal again once it is through.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     listener = bind(settings.host, settings.port)
     store = Store(settings.data)
     workers, jobs = Workers(store.folder / "runs", settings.device), Jobs()

@@ -5,7 +5,6 @@ Everything shown is read from the run's folder, so a reload, a restart of the ap
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import gradio as gr
 
 from errors import reported
 from models.client import Workers
+from outbox import outbox
 from publish import adapter, hub, merging, view
 from storage import Store
 
@@ -65,7 +65,6 @@ class PublishTab:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._outbox: Path | None = None
 
     def build(self, tab: gr.Tab, project: gr.Dropdown) -> None:
         """Lay the tab out and connect it."""
@@ -169,12 +168,12 @@ class PublishTab:
     @guarded
     def prepare(self, run_id: int | None) -> Any:
         """Pack the adapter and offer it."""
-        return self._offered(adapter.archive(self.store, int(run_id or 0), self._place()))
+        return self._offered(adapter.archive(self.store, int(run_id or 0), outbox()))
 
     @guarded
     def prepare_merged(self, run_id: int | None) -> Any:
         """Pack the merged weights and offer them."""
-        return self._offered(merging.archive(self.store, int(run_id or 0), self._place()))
+        return self._offered(merging.archive(self.store, int(run_id or 0), outbox()))
 
     @guarded
     def start_merge(self, project_id: int | None, run_id: int | None, dtype: str) -> Any:
@@ -205,8 +204,3 @@ class PublishTab:
     def _offered(self, file: Path) -> gr.DownloadButton:
         label = f"Download {file.name} ({file.stat().st_size / 1e6:,.1f} MB)"
         return gr.DownloadButton(label, value=file, interactive=True, visible=True)
-
-    def _place(self) -> Path:
-        """Return the folder of files that wait for their download."""
-        self._outbox = self._outbox or Path(tempfile.mkdtemp(prefix="preference-studio-"))
-        return self._outbox

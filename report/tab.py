@@ -6,7 +6,6 @@ of people and models reach the page escaped, or as values of components.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import gradio as gr
 
 from errors import reported
 from models.client import Workers
+from outbox import outbox
 from report import heat, job, page, view
 from storage import Store
 
@@ -70,7 +70,6 @@ class ReportTab:
     ) -> None:
         self.store, self.workers = store, workers
         self.on_open, self.opened = on_open, list(opened)
-        self._folder: Path | None = None
 
     def build(self, tab: gr.Tab, project: gr.Dropdown) -> None:
         """Lay the tab out and connect it."""
@@ -173,7 +172,7 @@ class ReportTab:
 
     def _everything(self, chosen: list[int], any_there: bool = True) -> list[Any]:
         panel = view.panel(self.store, chosen)
-        shown = view.shown(self.store, chosen, self._outbox(), any_there)
+        shown = view.shown(self.store, chosen, outbox(), any_there)
         return [
             shown.html, gr.Row(visible=bool(shown.labels) and self.on_open is not None),
             gr.Dropdown(shown.labels, value=shown.labels[0][1] if shown.labels else None),
@@ -185,8 +184,3 @@ class ReportTab:
             panel.line, gr.Button(panel.button, interactive=panel.next_run is not None and not panel.active),
             gr.Button(visible=panel.active), gr.Timer(active=panel.active), panel.mark,
         ]
-
-    def _outbox(self) -> Path:
-        """Return the folder of files that wait for their download; Gradio serves none from elsewhere."""
-        self._folder = self._folder or Path(tempfile.mkdtemp(prefix="preference-studio-"))
-        return self._folder

@@ -35,9 +35,12 @@ SLOW_MS = 240_000  # what waits for a model: its start, and a whole run, on a ma
 
 @contextmanager
 def started(data: Path) -> Iterator[str]:
-    """Start the program as the README says, on a free port; yield its address; end it."""
+    """Start the program as the README says, on a free port; yield its address; end it, and see that it leaves nothing behind."""
+    temporary = data.with_name(f"{data.name}-temporary")
+    temporary.mkdir(exist_ok=True)
     process = subprocess.Popen(
-        [sys.executable, "app.py", "--port", "0", "--data", str(data)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "app.py", "--port", "0", "--data", str(data)], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
     )
     try:
         line = process.stdout.readline()
@@ -45,7 +48,9 @@ def started(data: Path) -> Iterator[str]:
         yield address[0]
     finally:
         process.terminate()
-        process.wait(30)
+        assert process.wait(30) == 0
+    kept = [path for path in temporary.rglob("*") if path.is_file() and path.stat().st_size]
+    assert not kept, "no copy of what was sent up or down stays"
 
 
 def photograph(page: Page, name: str) -> None:

@@ -14,20 +14,21 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
     "storage", "labeling", "models", "training", "chat", "transfer", "review", "report", "arena", "publish", "demo", "commands",
 )
-OURS = {*PACKAGES, "app", "errors", "settings"}
+OURS = {*PACKAGES, "app", "errors", "outbox", "settings"}
 MAY_IMPORT = {
     "errors": set(),
     "settings": set(),
+    "outbox": set(),
     "storage": {"errors"},
     "models": {"errors"},
     "demo": {"errors"},
     "labeling": {"storage", "errors"},
     "training": {"storage", "models", "errors"},
-    "chat": {"storage", "models", "errors", "demo"},
-    "transfer": {"storage", "models", "errors", "demo"},
+    "chat": {"storage", "models", "errors", "outbox", "demo"},
+    "transfer": {"storage", "models", "errors", "outbox", "demo"},
     "review": {"storage", "labeling", "errors"},
-    "report": {"storage", "models", "training", "errors"},
-    "publish": {"storage", "models", "training", "errors"},
+    "report": {"storage", "models", "training", "errors", "outbox"},
+    "publish": {"storage", "models", "training", "errors", "outbox"},
     "arena": {"storage", "models", "training", "transfer", "chat", "errors"},
     "commands": OURS - {"app"},
     "app": OURS,

@@ -1,6 +1,6 @@
 """What a person does on the Data tab, each action one call. Does not know the page's components.
 
-Owns which project is meant, where files wait for their download, and the one import and the one generation that run.
+Owns which project is meant, and the one import and the one generation that run.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from errors import ConfigError, ImportFormatError, NotFoundError
 from models.client import Sampling, Workers
+from outbox import outbox
 from storage import Project, Run, Store
 from storage.backup import BackupReport, backup
 from transfer.candidates.asking import SERVER_VARIABLE, ask
@@ -57,7 +57,6 @@ class Desk:
 
     def __init__(self, store: Store, workers: Workers, jobs: Jobs) -> None:
         self.store, self.workers, self.jobs, self.imports = store, workers, jobs, Jobs()
-        self._exports: Path | None = None
 
     def overview(self, project_id: int | None) -> Overview:
         """Return the project's counts; all 0 when none is chosen."""
@@ -95,7 +94,7 @@ class Desk:
         name = new_name.strip() or self._project(project_id).name
         shape = Shape(named(format_name), columns) if format_name else None
         shown = Path(upload).name if upload else hub.strip()
-        bad_rows = self._outbox() / f"{_file_name(shown)}.bad.jsonl" if keep_good else None
+        bad_rows = outbox() / f"{_file_name(shown)}.bad.jsonl" if keep_good else None
 
         def work(progress: Progress, stop: threading.Event) -> ImportReport:
             return import_file(
@@ -162,7 +161,7 @@ class Desk:
             annotators=tuple(annotators), which=which, min_agreement=float(min_agreement), since=_day(since, "since"),
             until=_day(until, "until"),
         )
-        target = self._outbox() / f"{_file_name(project.name)}-{kind}"
+        target = outbox() / f"{_file_name(project.name)}-{kind}"
         if kind != "dataset":
             return export(self.store, project, kind, target.with_name(target.name + suffix), filters=filters)
         shutil.rmtree(target, ignore_errors=True)
@@ -175,12 +174,7 @@ class Desk:
 
     def copy(self) -> BackupReport:
         """Write a copy of all projects, labels and finished runs for download. Raises StorageError."""
-        return backup(self.store, self._outbox() / f"preference-studio-{date.today().isoformat()}.zip")
-
-    def _outbox(self) -> Path:
-        """Return the folder of files that wait for their download."""
-        self._exports = self._exports or Path(tempfile.mkdtemp(prefix="preference-studio-"))
-        return self._exports
+        return backup(self.store, outbox() / f"preference-studio-{date.today().isoformat()}.zip")
 
     def _project(self, project_id: int | None) -> Project:
         if project_id is None:

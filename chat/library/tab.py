@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,6 +12,7 @@ from chat.library.exporting import as_json, as_markdown
 from chat.speakers import Speaker, name_of, speakers
 from chat.transcript import Opened, hides_names
 from errors import ConfigError, reported
+from outbox import outbox
 from storage import Store
 from storage.chats import ChatEntry
 
@@ -30,7 +29,6 @@ class Library:
     def __init__(self, store: Store) -> None:
         """Lay it out, inside the block that is open."""
         self.store = store
-        self._folder: Path | None = None
         with gr.Accordion("Conversations", open=False, elem_id="chat-library") as self.fold:
             self.words = gr.Textbox(
                 label="Search", placeholder="Words of a name, a question or an answer, in any order", elem_id="chat-search", max_lines=1
@@ -99,8 +97,7 @@ class Library:
         return gr.update(value=rows, label=FOUND if rows or not words.strip() else NOTHING)
 
     def _written(self, chat_id: int) -> tuple[str, str]:
-        self._folder = self._folder or Path(tempfile.mkdtemp(prefix="preference-studio-chats-"))
-        paths = self._folder / f"chat-{chat_id}.md", self._folder / f"chat-{chat_id}.json"
+        paths = outbox() / f"chat-{chat_id}.md", outbox() / f"chat-{chat_id}.json"
         for path, text in zip(paths, (as_markdown(self.store, chat_id), as_json(self.store, chat_id))):
             path.write_text(text, encoding="utf-8")
         return str(paths[0]), str(paths[1])
