@@ -67,19 +67,19 @@ def test_gradients_through_a_frozen_head_equal_the_plain_ones(kind: str, monkeyp
     model, batch = a_model(kind, with_adapter=True), a_batch()
     if kind != "gpt2":  # whose Conv1D layers peft adapts too, head aside
         assert lm_head._is_frozen_linear(lm_head.find_head(model).module)
-    compare_gradients(model, batch)
+    assert_equal_gradients(model, batch)
 
 
 def test_gradients_through_a_trained_tied_head_equal_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lm_head, "_BLOCK_NUMBERS", 263 * 3)
-    compare_gradients(tiny_model("llama", tie_word_embeddings=True), a_batch())
+    assert_equal_gradients(tiny_model("llama", tie_word_embeddings=True), a_batch())
 
 
 def test_gradients_reach_an_adapter_on_the_head_itself() -> None:
     model = tiny_model("llama").requires_grad_(False)
     adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["lm_head", "q_proj"]))
     torch.nn.init.normal_(adapted.base_model.model.lm_head.lora_B["default"].weight, std=0.1)
-    compare_gradients(adapted, a_batch())
+    assert_equal_gradients(adapted, a_batch())
 
 
 @pytest.mark.parametrize("kind", ["llama", "cohere"])
@@ -92,7 +92,7 @@ def test_a_vocabulary_of_many_tiles_scores_as_the_whole_logits(kind: str, monkey
         assert torch.allclose(response_logps(model, batch)[0], plain_logps(model, batch), atol=1e-4)
 
 
-def compare_gradients(model: torch.nn.Module, batch: Batch) -> None:
+def assert_equal_gradients(model: torch.nn.Module, batch: Batch) -> None:
     weights = torch.tensor([0.7, -1.3, 0.4])
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     expected = torch.autograd.grad((plain_logps(model, batch) * weights).sum(), trained)
