@@ -17,14 +17,15 @@ from storage import ChatMessage, Store
 
 @dataclass(frozen=True)
 class Replayed:
-    """What came of it. text: the answer now; is_same: it is the stored one, or begins with it where that was stopped.
+    """What came of it. text: the answer now; is_same: it is the stored one, as far as both go where one was stopped.
 
-    changed: what is another one now than when the answer was given, in words.
+    changed: what is another one now than when the answer was given, in words. is_stopped: this one was stopped.
     """
 
     text: str
     is_same: bool
     changed: tuple[str, ...]
+    is_stopped: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -32,17 +33,20 @@ class Replayed:
 
     def sentence(self) -> str:
         """Say what came of it."""
-        said = "The same answer came again." if self.is_same else "Another answer came."
+        if self.is_stopped and not self.text:
+            return "Stopped before its first word."
+        said = "The same answer came again" if self.is_same else "Another answer came"
+        said += ", as far as it went: it was stopped." if self.is_stopped else "."
         if self.changed:
             return f"{said} Since then {', '.join(self.changed)} changed."
         # The model, the conversation, the settings and the seed are the same: what is left is how numbers are rounded.
         return said if self.is_same else f"{said} Nothing that is recorded changed: another processor or library rounds otherwise."
 
 
-def replay(store: Store, workers: Workers, message_id: int) -> Replayed:
+def replay(store: Store, workers: Workers, message_id: int, stop: threading.Event | None = None) -> Replayed:
     """Ask for a stored answer again: the same model, conversation, settings and seed. Nothing is stored.
 
-    Raises NotFoundError when the message or its model is gone, ConfigError when it is no answer that can be had again,
+    stop: ends the answer when it is set. Raises NotFoundError when the message or its model is gone, ConfigError when it is no answer that can be had again,
     ModelError and WorkerError when the model cannot answer.
     """
     answer = store.chats.message(message_id)
@@ -54,15 +58,17 @@ def replay(store: Store, workers: Workers, message_id: int) -> Replayed:
     now = provenance(store, speaker)
     changed = tuple(words for name, words in NAMES.items() if kept.get(name) and kept[name] != now[name])
     request = Request(speaker, _messages(store, answer), _sampling(kept))
-    stop = threading.Event()
+    stop = stop or threading.Event()
     side = Side(store, workers, request, stop, threading.Event())
     try:
         side.start()
         text = side.result()
     finally:
         stop.set()
-    whole = answer.finish_reason != "stopped"
-    return Replayed(text, text == answer.content if whole else text.startswith(answer.content), changed)
+    is_stopped = side.snapshot().finish_reason == "stopped"
+    ends = len(text) if is_stopped else None, len(answer.content) if answer.finish_reason == "stopped" else None
+    until = min((end for end in ends if end is not None), default=None)
+    return Replayed(text, text[:until] == answer.content[:until], changed, is_stopped)
 
 
 def is_replayable(answer: ChatMessage) -> bool:

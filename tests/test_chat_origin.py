@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -113,6 +114,14 @@ def test_an_answer_is_replayed_on_the_page_and_not_before_a_blind_vote(room: Roo
         page.locator("#chat-replay").click()
         expect(page.locator("#chat-replay-said")).to_contain_text("Another answer came.")
         expect(page.locator("#chat-replay-text textarea")).to_have_value("<b>Otherwise</b>")
+        room.tuned.words, room.tuned.pause_seconds = ["Hello"] + [" there"] * 300, 0.1
+        page.locator("#chat-replay").click()
+        page.wait_for_timeout(500)  # some words are there by then
+        page.locator("#chat-replay-stop").click()
+        expect(page.locator("#chat-replay-said")).to_contain_text("as far as it went: it was stopped.")
+        expect(page.locator("#chat-replay-text textarea")).to_have_value(re.compile("^Hello there"))
+        expect(page.locator("#chat-replay-stop")).to_be_hidden()
+        room.tuned.words, room.tuned.pause_seconds = ["Hello"], 0.0
         room.tuned.refuses = (500, "no memory left")
         page.locator("#chat-replay").click()
         expect(page.get_by_text("no memory left")).to_be_visible()

@@ -17,6 +17,7 @@ from errors import ConfigError
 from models.catalog import resolve
 from models.client import Sampling, Workers
 from storage import Project, Store
+from tests.openai_server import FakeWorkers, Manner, speaking_server
 from tests.tiny_models import save_tiny_adapter
 
 
@@ -60,6 +61,49 @@ def test_answers_are_replayed_to_the_letter_and_a_changed_adapter_is_named(
     assert last.changed == ("the adapter",) and not last.is_same and "Another answer" in last.sentence()
     with pytest.raises(ConfigError, match="no whole answer"):
         replay(store, workers, store.chats.messages(chat_id)[0].id)
+
+
+@pytest.mark.parametrize(("stored", "ended", "now", "is_same"), [
+    ("Hello the", "stopped", "Hello there.", True), ("Hello you", "stopped", "Hello there.", False),
+    ("Hello there.", "stop", "Hello", False), ("", "stop", "Hello", False),
+])
+def test_an_answer_that_was_stopped_is_compared_as_far_as_it_went(
+    store: Store, project: Project, stored: str, ended: str, now: str, is_same: bool
+) -> None:
+    message_id = stored_answer(store, project, stored, ended)
+    with speaking_server(base=Manner([now])) as server:
+        again = replay(store, FakeWorkers({"demo": server}), message_id)
+    assert (again.text, again.is_same, again.is_stopped) == (now, is_same, False)
+
+
+@pytest.mark.parametrize(("stored", "ended", "is_same"), [
+    ("Hello" + " there" * 50, "stop", True), ("Hello", "stopped", True), ("Hello you", "stop", False),
+])
+def test_a_replay_that_is_stopped_is_compared_as_far_as_it_came(
+    store: Store, project: Project, stored: str, ended: str, is_same: bool
+) -> None:
+    message_id, stop = stored_answer(store, project, stored, ended), threading.Event()
+    with speaking_server(base=Manner(["Hello", " there"] + [" there"] * 99, pause_seconds=0.2)) as server:
+        threading.Timer(0.7, stop.set).start()
+        again = replay(store, FakeWorkers({"demo": server}), message_id, stop)
+    assert again.is_stopped and again.is_same == is_same and "it was stopped" in again.sentence()
+
+
+def test_a_replay_that_is_stopped_at_once_says_so(store: Store, project: Project) -> None:
+    message_id, stop = stored_answer(store, project, "Hello", "stop"), threading.Event()
+    stop.set()
+    with speaking_server(base=Manner(["Hello"] * 99, pause_seconds=0.2)) as server:
+        again = replay(store, FakeWorkers({"demo": server}), message_id, stop)
+    assert again.is_stopped and again.sentence() == "Stopped before its first word."
+
+
+def stored_answer(store: Store, project: Project, text: str, finish_reason: str) -> int:
+    """Store a chat of one question that the demo model answered; return the answer's number."""
+    chat = store.chats.create(["base:demo"], {}, project.id)
+    settings = {"question_id": store.chats.add_message(chat.id, "user", "Hi")}
+    return store.chats.add_message(
+        chat.id, "assistant", text, side=0, model="base:demo", settings=settings, finish_reason=finish_reason
+    )
 
 
 def test_who_cannot_be_found_has_no_provenance(store: Store) -> None:

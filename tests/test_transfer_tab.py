@@ -266,7 +266,7 @@ def test_a_preview_goes_when_what_is_chosen_now_cannot_be_read(room: Room, monke
     path.write_text(json.dumps(pair(1)) + "\n", encoding="utf-8")
     # Two data sets, of a hub that has only the first.
     found = {"hub:some/first": str(path)}
-    monkeypatch.setattr(desk, "open_source", lambda wanted: open_source(found.get(wanted, str(room.folder / "nothing"))))
+    monkeypatch.setattr(desk, "open_source", lambda wanted: open_source(found.get(wanted, wanted.replace("hub:", "/nothing/"))))
     hub = room.page.locator("#data-hub input, #data-hub textarea")
     hub.fill("some/first")
     hub.press("Enter")
@@ -275,6 +275,12 @@ def test_a_preview_goes_when_what_is_chosen_now_cannot_be_read(room: Room, monke
     hub.press("Enter")
     expect(room.page.get_by_test_id("toast-text").first).to_contain_text("nothing")
     expect(room.page.locator("#data-preview")).to_be_hidden()
+    room.page.locator("#data-file input[type=file]").set_input_files(path)
+    expect(room.page.get_by_test_id("toast-text").filter(has_text="Both a file and a data set").first).to_be_visible()
+    expect(room.page.locator("#data-preview")).to_be_hidden()
+    hub.fill("")
+    hub.press("Enter")
+    expect(room.page.locator("#data-preview-rows")).to_contain_text("Question 1?")
 
 
 def test_the_tab_fits_a_phone(room: Room) -> None:

@@ -211,7 +211,9 @@ def arrived(state: JobState | None, project_id: int | None) -> ImportReport | No
 
 
 def _wanted(upload: str | None, hub: str) -> str:
-    """Return the path of an upload, else the address of a data set on a hub."""
+    """Return the path of an upload, or the address of a data set on a hub. Raises ImportFormatError for both at once."""
+    if upload and hub.strip():
+        raise ImportFormatError("Both a file and a data set on the hub are given. Clear one of them.")
     return upload or f"hub:{hub.strip().removeprefix('hub:')}"
 
 
