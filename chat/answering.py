@@ -17,7 +17,7 @@ from errors import AppError, WorkerError
 from models.client import Endpoint, Sampling, Workers
 from storage import Store
 
-DEATH_CHECKS, DEATH_CHECK_SECONDS = 5, 0.05
+DEATH_CHECKS, DEATH_CHECK_SECONDS = 20, 0.05
 ENDED = ("done", "stopped", "failed")
 logger = logging.getLogger(__name__)
 

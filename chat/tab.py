@@ -83,7 +83,8 @@ class ChatTab:
         composer = self.composer
         setup = [annotator, project, composer.blind, *self.sides.who]
         asking = [self.chat_id, self.painted, *self.settings.fields.values(), *setup]
-        streaming = {**PRIVATE, "concurrency_limit": 32}
+        # Gradio would drop a question without a word while the last one's event is about to end.
+        streaming = {**PRIVATE, "concurrency_limit": 32, "trigger_mode": "multiple"}
         for trigger, text in ((composer.box.submit, composer.box), (composer.chips.click, composer.chips)):
             trigger(self.send, [text, *asking], everything, **streaming)
         for number, said in enumerate(self.sides.said):
@@ -166,18 +167,21 @@ class ChatTab:
                 yield self.sides.stored(open_chat(self.store, project_id, chat_id), self.workers, annotator or "")
 
     def _stream(self, page: str, question: Question) -> Iterator[Any]:
-        stream, first = self.streams.begin(page), True
+        stream, first, last = self.streams.begin(page), True, None
         try:
             with closing(ask(self.store, self.workers, question, stream.stop)) as snapshots:
                 for snapshot in snapshots:
                     if stream.successor is not None:
                         break
-                    yield self._painted(snapshot, question, first)
-                    first = False
+                    painted, first = self._painted(snapshot, question, first), False
+                    if snapshot.is_done:
+                        last = painted
+                        break
+                    yield painted
         finally:  # reached too when the page is closed
-            successor = self.streams.end(page)
-        if successor is not None:
-            yield successor
+            last = self.streams.end(page) or last
+        if last is not None:  # by now the next question may come
+            yield last
 
     def _painted(self, snapshot: SideBySide, question: Question, first: bool) -> dict[Any, Any]:
         """Return the updates for one moment. The text box is emptied once: the next message may be in it already."""

@@ -40,9 +40,10 @@ class SpeakingServer:
         self.requests: list[dict[str, Any]] = []
         self.open, self.cut = 0, 0  # requests being answered; answers that the client broke off
         self.most = 0  # requests that were open at once, since there was none
+        self.said = 0  # words sent, in all answers
         self.changed = threading.Condition()
 
-    def wait(self, true: Any, seconds: float = 5.0) -> bool:
+    def wait(self, true: Any, seconds: float = 60.0) -> bool:
         """Wait until `true()` holds; return whether it did in time."""
         with self.changed:
             return self.changed.wait_for(true, seconds)
@@ -88,14 +89,14 @@ class _Handler(BaseHTTPRequestHandler):
             speaking.most = max(speaking.most, speaking.open)
             speaking.changed.notify_all()
             # Not `open`: the other one may have been answered before this thread is awake.
-            together = speaking.changed.wait_for(lambda: speaking.most >= manner.waits_for, 5.0)
+            together = speaking.changed.wait_for(lambda: speaking.most >= manner.waits_for, 60.0)
         try:
             if manner.refuses or not together:
                 self._refuse(*(manner.refuses or (500, "the requests were not sent together")))
             elif manner.fits is not None and len(body["messages"]) > manner.fits:
                 self._refuse(400, "The conversation has 9 tokens and the model reads at most 8, its answer included.")
             else:
-                self._speak(manner)
+                self._speak(manner, speaking)
         except OSError:
             with speaking.changed:
                 speaking.cut += 1
@@ -113,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def _speak(self, manner: Manner) -> None:
+    def _speak(self, manner: Manner, speaking: SpeakingServer) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
@@ -122,6 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
             if number == manner.dies_after:
                 return
             self._event({"delta": {"content": word}, "finish_reason": None})
+            with speaking.changed:
+                speaking.said += 1
+                speaking.changed.notify_all()
             time.sleep(manner.pause_seconds)
         self._event({"delta": {}, "finish_reason": manner.finish_reason})
         self.wfile.write(b"data: [DONE]\n\n")

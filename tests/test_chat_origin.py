@@ -115,8 +115,9 @@ def test_an_answer_is_replayed_on_the_page_and_not_before_a_blind_vote(room: Roo
         expect(page.locator("#chat-replay-said")).to_contain_text("Another answer came.")
         expect(page.locator("#chat-replay-text textarea")).to_have_value("<b>Otherwise</b>")
         room.tuned.words, room.tuned.pause_seconds = ["Hello"] + [" there"] * 300, 0.1
+        said = room.server.said
         page.locator("#chat-replay").click()
-        page.wait_for_timeout(500)  # some words are there by then
+        assert room.server.wait(lambda: room.server.said > said + 5)
         page.locator("#chat-replay-stop").click()
         expect(page.locator("#chat-replay-said")).to_contain_text("as far as it went: it was stopped.")
         expect(page.locator("#chat-replay-text textarea")).to_have_value(re.compile("^Hello there"))
@@ -128,6 +129,7 @@ def test_an_answer_is_replayed_on_the_page_and_not_before_a_blind_vote(room: Roo
         expect(page.locator("#chat-replay")).to_be_enabled()
         room.tuned.refuses = None
         page.get_by_label("Blind: hide who answers until the vote").check()
+        expect(page.locator("#chat-root")).to_contain_text("drawn with your first message")
         say(page, "And now?")
         expect(page.locator("#chat-vote-A")).to_be_visible()
         expect(page.locator("#chat-b [data-testid=bot]")).to_have_count(1)

@@ -84,8 +84,10 @@ def test_a_replay_that_is_stopped_is_compared_as_far_as_it_came(
 ) -> None:
     message_id, stop = stored_answer(store, project, stored, ended), threading.Event()
     with speaking_server(base=Manner(["Hello", " there"] + [" there"] * 99, pause_seconds=0.2)) as server:
-        threading.Timer(0.7, stop.set).start()
+        halting = threading.Thread(target=lambda: (server.wait(lambda: server.said >= 5), stop.set()))
+        halting.start()
         again = replay(store, FakeWorkers({"demo": server}), message_id, stop)
+        halting.join()
     assert again.is_stopped and again.is_same == is_same and "it was stopped" in again.sentence()
 
 

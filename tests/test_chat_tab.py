@@ -209,7 +209,8 @@ def test_suggestions_settings_and_other_models_do_what_they_say(room: Room) -> N
         expect(page.locator("#chat-b-model input")).to_have_value(f"Run {newer} · DPO")
         expect(page.locator("#chat-b [data-testid=user]")).to_have_count(0)
         page.locator("#chat-a-model input").click()
-        page.get_by_role("option", name=f"Run {room.run_id} · DPO", exact=True).click()
+        with page.expect_response(lambda response: response.request.method == "POST"):
+            page.get_by_role("option", name=f"Run {room.run_id} · DPO", exact=True).click()
         say(page, "Hi")
         expect(page.locator("#chat-a [data-testid=bot]")).to_have_text("From the run")
         expect(page.locator("#chat-b [data-testid=bot]")).to_have_text("Newer")

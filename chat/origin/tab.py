@@ -48,7 +48,7 @@ class Origin:
         self.chosen.input(self.describe, self.chosen, [self.table, self.said, self.text], **PRIVATE)
         self.again.click(
             self.ask_again, self.chosen, [self.said, self.text, self.again, self.halt], concurrency_limit=AT_A_TIME,
-            **PRIVATE,
+            trigger_mode="multiple", **PRIVATE,
         )
         self.halt.click(self.stop, None, None, queue=False, **PRIVATE)
 

@@ -15,6 +15,11 @@ const isInMore = (node) => Boolean((node.closest ? node : node.parentElement)?.c
 function createScreen(element, trigger, isCurrent) {
   const find = (selector) => element.querySelector(selector);
   let noticeTimer = 0, painting = 0, marked = "", texts = cardTexts(null), more = moreTexts(null), guidelines = "";
+  let painted = allTexts(); // what the page is known to show
+
+  function allTexts() {
+    return [...texts, ...more].join("\0");
+  }
 
   function write(selector, text) { // the poll says the same again and again: a screen reader should not
     const place = find(selector);
@@ -33,11 +38,12 @@ function createScreen(element, trigger, isCurrent) {
 
   // Ask Gradio to write the texts; a ranking has more of them. Returns what of the page will change.
   function writeTexts(card) {
-    const parts = new Set(["show"]), before = more.join("\0");
+    const parts = new Set(), before = texts.join("\0"), moreBefore = more.join("\0");
     texts = cardTexts(card);
+    if (texts.join("\0") !== before) parts.add("show");
     if (card.kind === "ranking") {
       more = moreTexts(card);
-      if (more.join("\0") !== before) parts.add("more");
+      if (more.join("\0") !== moreBefore) parts.add("more");
       trigger("more");
     }
     trigger("show");
@@ -54,6 +60,7 @@ function createScreen(element, trigger, isCurrent) {
       if (mine !== painting || element.dataset.ready === "yes") return;
       observer.disconnect();
       clearTimeout(timer);
+      painted = allTexts();
       const asked = find("#label-conversation");
       if (asked) asked.scrollTop = asked.scrollHeight;
       element.dataset.ready = "yes";
@@ -65,8 +72,7 @@ function createScreen(element, trigger, isCurrent) {
     });
     observer.observe(cards, { childList: true, characterData: true, subtree: true });
     const late = () => { // the same texts again change nothing; a page that is still loading swallows the trigger
-      const swallowed = !find("#label-a")?.textContent.trim() || (card.kind === "ranking" && !find("#label-c")?.textContent.trim());
-      if (mine !== painting || !swallowed || (attempts += 1) > RETRIGGER_LIMIT) return done();
+      if (mine !== painting || allTexts() === painted || (attempts += 1) > RETRIGGER_LIMIT) return done();
       writeTexts(card);
       timer = setTimeout(late, SHORT_PAINT_MS);
     };
