@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -37,13 +38,13 @@ class CompletionServer:
                     server.keys.add(self.headers.get("Authorization", ""))
                     server.open += 1
                     server.most_open = max(server.most_open, server.open)
-                try:
-                    server._send(self, server.answer(body))
-                except OSError:
-                    pass
-                finally:
-                    with server.lock:
-                        server.open -= 1
+                with suppress(OSError):
+                    try:
+                        answer = server.answer(body)
+                    finally:
+                        with server.lock:  # before it is sent: whoever has it may ask again at once
+                            server.open -= 1
+                    server._send(self, answer)
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -54,7 +55,7 @@ class CompletionServer:
 
         self._http = Listener(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        self.endpoint = Endpoint(f"http://127.0.0.1:{self._http.server_port}/v1", "secret", timeout_seconds=5.0)
+        self.endpoint = Endpoint(f"http://127.0.0.1:{self._http.server_port}/v1", "secret", timeout_seconds=120.0)
 
     def _send(self, handler: BaseHTTPRequestHandler, answer: str | int | bytes) -> None:
         if isinstance(answer, str):

@@ -57,6 +57,7 @@ def test_a_match_is_played_voted_through_with_keys_and_ranked(
         expect(page.get_by_role("tab", name="Label")).to_have_attribute("aria-selected", "true")
         match = next(each for each in store.projects.list() if each.name.startswith("Arena"))
         for number in range(4):
+            expect(page.locator(CARD)).to_be_visible()
             expect(page.locator("#label-prompt")).to_contain_text("Question")
             card = page.locator("#label-a")
             expect(card).to_contain_text(" on Question")
@@ -65,7 +66,7 @@ def test_a_match_is_played_voted_through_with_keys_and_ranked(
             page.keyboard.press("1" if said.startswith("run-") else "2")
             if number < 3:
                 expect(card).not_to_have_text(said)
-        for _ in range(100):
+        for _ in range(600):
             if store.labels.counts(match.id) == {"chosen": 4}:
                 break
             page.wait_for_timeout(50)
@@ -121,7 +122,7 @@ def test_one_click_samples_waits_for_labels_trains_and_compares(
         for number in range(1, 7):
             expect(page.locator(CARD)).to_be_visible()
             page.keyboard.press("1")
-            for _ in range(100):
+            for _ in range(600):
                 if sum(store.labels.counts(match.id).values()) == number:
                     break
                 page.wait_for_timeout(50)

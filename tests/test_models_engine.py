@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.tiny_models import save_tiny_model
@@ -28,6 +28,20 @@ def engine(loaded: LoadedModel) -> Iterator[Engine]:
     running = Engine(loaded, AdapterSet(loaded.model, loaded.name), max_rows=4, window_seconds=0.2)
     yield running
     running.close()
+
+
+@pytest.fixture
+def patient(loaded: LoadedModel) -> Iterator[Callable[[int], Engine]]:
+    """Makes engines that wait for as many requests as they decode at once, however long those take to arrive."""
+    made: list[Engine] = []
+
+    def make(rows: int) -> Engine:
+        made.append(Engine(loaded, AdapterSet(loaded.model, loaded.name), max_rows=rows, window_seconds=60))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
 
 
 class Answer:
@@ -66,11 +80,12 @@ def test_answers_are_those_of_the_decoding_loop(loaded: LoadedModel, engine: Eng
 
 
 def test_requests_that_arrive_together_are_read_together(
-    loaded: LoadedModel, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    loaded: LoadedModel, patient: Callable[[int], Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admitted = []
     admit = Decoder.admit
     monkeypatch.setattr(Decoder, "admit", lambda self, rows: (admitted.append(len(rows)), admit(self, rows))[1])
+    engine = patient(3)
     answers = [Answer(engine, prompt(loaded, str(number)), Sampling(0, max_tokens=3)) for number in range(3)]
     for answer in answers:
         answer.until_last()
@@ -78,12 +93,13 @@ def test_requests_that_arrive_together_are_read_together(
 
 
 def test_no_more_than_the_cap_run_at_once_and_the_rest_follow(
-    loaded: LoadedModel, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    loaded: LoadedModel, patient: Callable[[int], Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
     step = Decoder.step
     monkeypatch.setattr(Decoder, "step", lambda self: (sizes.append(len(self.rows)), step(self))[1])
-    answers = [Answer(engine, prompt(loaded), Sampling(0, max_tokens=4 + number)) for number in range(9)]
+    ids, engine = prompt(loaded), patient(4)
+    answers = [Answer(engine, ids, Sampling(0, max_tokens=4 + number)) for number in range(9)]
     for answer in answers:
         assert answer.until_last()[1].finish_reason == "length"
     assert max(sizes) == 4

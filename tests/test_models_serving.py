@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -105,6 +106,9 @@ def test_a_reader_who_leaves_before_the_answer_is_whole_cancels_all_of_them(
     hasty = Endpoint(endpoint.base_url, endpoint.api_key, timeout_seconds=0.5)
     with pytest.raises(WorkerError, match="said nothing"):
         hasty.complete("base", MESSAGES, Sampling(), n=3)
+    deadline = time.monotonic() + 20
+    while len(service.tickets) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert len(service.tickets) == 3
     assert all(ticket.cancelled.wait(20) for ticket in service.tickets)
 

@@ -81,7 +81,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     assert found, first
     yield Served(Endpoint(found[1], KEY, 60), store, run, other, model, process, said)
     process.send_signal(signal.SIGTERM)
-    process.wait(20)
+    process.wait(120)
     reader.join(10)
     # The last claim of this module, because only now all is said: the key is in nothing that was printed.
     everything = "".join([*said, process.stdout.read(), *errors])
@@ -217,7 +217,7 @@ def test_the_command_warns_before_it_opens_to_others(tmp_path: Path) -> None:
     process = start("--host", "0.0.0.0", "--data", str(tmp_path / "data"))
     try:
         assert "open to every network this machine is in" in process.stderr.readline()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         assert process.stdout.readline().startswith("The models are at http://0.0.0.0:") and time.monotonic() < until
     finally:
         process.kill()

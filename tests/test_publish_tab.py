@@ -100,7 +100,7 @@ def test_a_run_is_merged_followed_through_a_reload_and_downloaded(world, address
         expect(page.locator("#publish-merge")).to_be_disabled()
         page.reload()
         go(page)
-        expect(page.locator("#publish-merge-line p")).to_contain_text("Run 1 is merged", timeout=60_000)
+        expect(page.locator("#publish-merge-line p")).to_contain_text("Run 1 is merged", timeout=120_000)
         expect(page.locator("#publish-merge-line p")).to_contain_text(HOSTILE)
         expect(page.locator("#publish-merge")).to_be_enabled()
         expect(page.locator("#publish-commands")).to_contain_text("--served-model-name run-1")

@@ -48,11 +48,19 @@ def test_a_backup_while_four_threads_label_holds_all_that_was_there_before(
     threads = [threading.Thread(target=work, args=[f"w{number}"]) for number in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.4)
-    before = list(done)
+
+    def waited_for(number: int) -> bool:
+        until = time.monotonic() + 60
+        while len(done) < number and time.monotonic() < until:
+            time.sleep(0.01)
+        return len(done) >= number
+
     try:
-        backup(store, tmp_path / "b.zip")
-        assert len(done) > len(before) > 0
+        assert waited_for(100)
+        before, during = list(done), []
+        # Labels go on while the copy is packed, not only before it.
+        backup(store, tmp_path / "b.zip", lambda name: during.append(waited_for(len(done) + 1)))
+        assert during and all(during)
     finally:
         stop.set()
         for thread in threads:

@@ -69,11 +69,22 @@ def train(store: Store, queued: Run, limit_bytes: int | None = None) -> subproce
 
 
 def kill_when(process: subprocess.Popen, condition: Callable[[], bool]) -> None:
-    """Kill a process without warning at the moment that a condition holds, looking as often as can be."""
+    """Kill a process without warning at the moment that a condition holds, looking as often as can be.
+
+    It is halted and the condition looked at once more before that: it may have gone on since it held.
+    """
     until = time.monotonic() + 120
-    while not condition():
+    while True:
         assert process.poll() is None, "the process ended before it could be killed"
         assert time.monotonic() < until
+        if not condition():
+            continue
+        os.kill(process.pid, signal.SIGSTOP)
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), "the process ended before it could be killed"
+        if condition():
+            break
+        os.kill(process.pid, signal.SIGCONT)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 

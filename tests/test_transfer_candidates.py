@@ -193,7 +193,11 @@ def test_nobody_asks_before_a_server_that_was_asked_too_often_allows_it(
     def limited(body: dict[str, Any]) -> str | int:
         with server.lock:
             opens.append(time.monotonic())
-            return 429 if len(opens) == 1 else str(body["seed"])
+            if len(opens) == 1:
+                return 429
+        # Those under way are answered when the 429 has been read for sure.
+        time.sleep(max(0.0, opens[0] + 0.6 - time.monotonic()))
+        return str(body["seed"])
 
     for number in range(60):
         store.prompts.add(asked.id, [{"role": "user", "content": f"More {number}"}])
@@ -202,7 +206,7 @@ def test_nobody_asks_before_a_server_that_was_asked_too_often_allows_it(
     assert report.responses == 132
     early = [moment for moment in opens if moment < opens[0] + 0.9]
     assert len(early) <= drawing.IN_FLIGHT  # only what was under way was still asked
-    assert 0.9 < opens[len(early)] - opens[0] < 5
+    assert 0.9 < opens[len(early)] - opens[0] < 20
 
 
 def test_fewer_ask_at_the_same_time_after_a_server_was_asked_too_often(

@@ -56,6 +56,7 @@ class Room:
 
     def go(self) -> None:
         """Choose the tab and wait until it shows the project."""
+        expect(self.page.locator("#project input")).not_to_have_value("")  # the list is filled after the page is there
         self.page.get_by_role("tab", name="Data").click()
         expect(self.page.locator("#data-figures dd")).to_have_count(4)
 

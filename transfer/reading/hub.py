@@ -35,6 +35,10 @@ class HubSource(Source):
         found = ADDRESS.fullmatch(self._address.strip())
         if not found:
             raise self.refused("a data set is written hub:OWNER/NAME, hub:OWNER/NAME:SPLIT or hub:OWNER/NAME@CONFIG:SPLIT")
+        # Before the clock starts: a disk that is slow is no hub that cannot be reached.
+        import huggingface_hub.errors
+        import huggingface_hub.hf_api  # noqa: F401
+
         _in_time(lambda: self._check(found["set"]), REACH_SECONDS, self._unreachable)
         split = self._opened_split(found["set"], found["config"], found["split"])
         self._layers = ["data set on a hub", f"split {split.split}"] if split.split else ["data set on a hub"]
