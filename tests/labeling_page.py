@@ -6,6 +6,7 @@ For browser tests and the benchmark.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -100,3 +101,19 @@ def word_on(store: Store, item_id: int, annotator: str = "Ann") -> str | None:
     """Return the word of an annotator's label of an item, None without one."""
     answer = said_on(store, item_id, annotator)
     return answer.word if answer else None
+
+
+def boxes(page: Page, places: Sequence[str]) -> list[dict]:
+    """Return where the elements of some selectors are."""
+    return [page.locator(place).bounding_box() for place in places]
+
+
+def resting(page: Page, places: Sequence[str]) -> list[dict]:
+    """Return the boxes when they stay as they are for some frames: a new size may take more than one."""
+    frames = "let left = 6; const next = () => left-- ? requestAnimationFrame(next) : done(); next();"
+    for _ in range(50):
+        seen = boxes(page, places)
+        page.evaluate(f"new Promise(done => {{ {frames} }})")
+        if boxes(page, places) == seen:
+            return seen
+    raise AssertionError("The page does not come to rest.")

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from labeling import annotate
 from labeling.answers import said
 from storage import leases
-from tests.labeling_page import ROOT, fill, press, ready, saved, text_of, word_on
+from tests.labeling_page import ROOT, boxes, fill, press, ready, resting, saved, text_of, word_on
 
 pytestmark = pytest.mark.browser
 
@@ -204,29 +204,15 @@ def test_nothing_moves_when_a_longer_or_shorter_card_arrives(store, opened):
         ids = [store.responses.add(prompt_id, side + " word" * size)[0] for side in "xy"]
         store.items.add(project.id, prompt_id, ids)
     places = ("#label-conversation", ".label-card-a", ".label-card-b", ".label-actions", ".label-extras", ".label-others", ".label-bar")
-
-    def boxes(page: Page) -> list[dict]:
-        return [page.locator(place).bounding_box() for place in places]
-
-    def resting(page: Page) -> list[dict]:
-        """Return the boxes when they stay as they are for some frames: a new size may take more than one."""
-        frames = "let left = 6; const next = () => left-- ? requestAnimationFrame(next) : done(); next();"
-        for _ in range(50):
-            seen = boxes(page)
-            page.evaluate(f"new Promise(done => {{ {frames} }})")
-            if boxes(page) == seen:
-                return seen
-        raise AssertionError("The page does not come to rest.")
-
     with opened() as page:
         ready(page)
         for width in (1440, 1024, 390):
             page.set_viewport_size({"width": width, "height": 844})
-            before = resting(page)
+            before = resting(page, places)
             press(page, "1")
-            assert boxes(page) == before
+            assert boxes(page, places) == before
             press(page, "1" if width > 400 else "u")
-            assert boxes(page) == before
+            assert boxes(page, places) == before
             assert page.evaluate("document.documentElement.scrollWidth") == width
             assert all(0 <= box["x"] and box["x"] + box["width"] <= width for box in before)
 
