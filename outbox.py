@@ -6,13 +6,17 @@ One for each process, among the temporary files, because Gradio serves none from
 from __future__ import annotations
 
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
+
+_making = threading.Lock()  # of two that were made at once, one would go at once
 
 
 def outbox() -> Path:
     """Return the folder; made when it is asked for the first time."""
-    return Path(_folder().name)
+    with _making:
+        return Path(_folder().name)
 
 
 @cache

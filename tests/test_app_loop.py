@@ -48,7 +48,7 @@ def started(data: Path) -> Iterator[str]:
         yield address[0]
     finally:
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(30) == 0
     kept = [path for path in temporary.rglob("*") if path.is_file() and path.stat().st_size]
     assert not kept, "no copy of what was sent up or down stays"
 

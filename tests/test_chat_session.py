@@ -173,7 +173,7 @@ def test_closing_the_iterator_ends_both_answers_without_waiting(served, store) -
     snapshot = next(snapshot for snapshot in stream if snapshot.answers[0].text)
     began = time.monotonic()
     stream.close()
-    assert time.monotonic() - began < 5  # of some 20 s that the answers take
+    assert time.monotonic() - began < 0.5
     assert server.wait(lambda: server.open == 0 and server.cut == 2)
     stored = settle(store, snapshot.chat_id, 3)
     assert {message.finish_reason for message in stored[1:]} == {"stopped"}
