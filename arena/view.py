@@ -10,6 +10,7 @@ from arena.ranking import Duel, Rank, Ranking
 from arena.rounds import Result
 from storage.records import COMPARE, LABEL, ROUND_STEPS, SAMPLE, TRAIN
 from transfer.jobs import JobState
+from transfer.wording import counted
 
 NOTHING = (
     "Nothing to rank yet. Vote in a blind chat, or let two models answer a list of prompts below and label their answers."
@@ -159,13 +160,14 @@ def _duels(duels: Sequence[Duel], names: Mapping[str, str]) -> str:
 
 def _excluded(found: Ranking) -> str:
     left = ", ".join(f"{reason} ({count:,})" for reason, count in found.excluded.items())
-    return f'<p class="arena-help">{found.votes:,} votes counted.{f" Left out: {left}." if left else ""}</p>'
+    left_out = f" Left out: {left}." if left else ""
+    return f'<p class="arena-help">{counted(found.votes, "vote")} counted.{left_out}</p>'
 
 
 def _rate(found: Duel | None) -> str:
     if found is None:
         return "no votes yet"
-    return f"{found.rate:.0%} <small>({found.low:.0%} to {found.high:.0%}, {found.votes:,} votes)</small>"
+    return f"{found.rate:.0%} <small>({found.low:.0%} to {found.high:.0%}, {counted(found.votes, 'vote')})</small>"
 
 
 def _p(value: float) -> str:

@@ -26,12 +26,13 @@ from storage import Store
 def ranking_command(project: str | None, named: bool, data: Path, as_json: bool) -> None:
     """Rank models and runs by what people preferred, with 95% intervals."""
     from arena.ranking import ranking
+    from transfer.wording import counted
 
     store = Store(data)
     found = ranking(store, store.projects.get(project).id if project else None, with_named=named)
     lines = [
-        f"{rank.model:24} {rank.rating:6.0f}  ({rank.low:.0f} to {rank.high:.0f}, {rank.votes:,} votes)"
-        if rank.rating is not None else f"{rank.model:24} has not met the others yet ({rank.votes:,} votes)"
+        f"{rank.model:24} {rank.rating:6.0f}  ({rank.low:.0f} to {rank.high:.0f}, {counted(rank.votes, 'vote')})"
+        if rank.rating is not None else f"{rank.model:24} has not met the others yet ({counted(rank.votes, 'vote')})"
         for rank in found.ranks
     ]
     lines += [

@@ -13,7 +13,8 @@ from scipy.special import expit
 
 from arena import exclusions
 from arena.bradley_terry import Outcome, components, fit
-from arena.ranking import duel, rank
+from arena import view
+from arena.ranking import Rank, Ranking, duel, rank
 from benchmarks.ranking import coverage, simulated
 from storage.comparisons import Compared, Comparison
 
@@ -153,3 +154,8 @@ def test_models_outside_the_main_group_are_listed_without_a_rating() -> None:
     votes = [compared(reference=1), compared("run-1", "run-2", reference=2), compared("run-8", "run-9", reference=3)]
     ratings = {each.model: each.rating for each in rank(votes).ranks}
     assert ratings["run-8"] is None and ratings["run-9"] is None and ratings["base:demo"] is not None
+
+
+def test_one_vote_is_said_as_one() -> None:
+    shown = view.ranking_html(Ranking([Rank("a", 1, 1300, 900, 1700), Rank("b", 1, 700, 300, 1100)], [duel("a", "b", 1, 0, 0)], 1), {})
+    assert "1 vote counted." in shown and "100%, 1 vote)" in shown and "1 votes" not in shown
